@@ -1,0 +1,141 @@
+"""Annotation: a label, and the ten seconds of a video that it speaks of."""
+
+import collections
+import dataclasses
+import math
+import re
+
+from kinetics_prep.errors import BadOption, MalformedRow, UnknownLabel
+
+SPLITS = ("train", "val", "test")
+
+_SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "validate": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+# What a video id may hold: it becomes part of file names and URLs. YouTube ids are 11 of
+# [A-Za-z0-9_-]; other data sets also use dots, and some names hold spaces or parentheses.
+_MEDIA_ID = re.compile(r"[\w.()\[\]+,&' -]{1,200}\Z")
+
+_LONGEST_SECONDS = 10 * 24 * 3600
+
+
+def split_named(word: str) -> str:
+    """The split that a file calls `word`; CVDF's files say "validate", others "val".
+
+    Raises:
+      MalformedRow: if it is none of train, val, test under any usual name.
+    """
+    try:
+        return _SPLIT_WORDS[word.strip().lower()]
+    except KeyError:
+        raise MalformedRow(f"split is {word!r}, expected one of {', '.join(_SPLIT_WORDS)}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """One row of an annotation file. `label` is None in unlabelled test sets."""
+
+    media_id: str
+    start_seconds: float
+    end_seconds: float
+    split: str
+    label: str | None = None
+
+    def __post_init__(self):
+        if not _MEDIA_ID.match(self.media_id) or set(self.media_id) <= {"."}:
+            raise MalformedRow(
+                f"video id {self.media_id!r} is not usable as a file name: expected 1 to 200 "
+                "letters, digits and _-.()[]+,&' or spaces"
+            )
+        for name in ("start_seconds", "end_seconds"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and 0 <= value <= _LONGEST_SECONDS):
+                raise MalformedRow(f"{name} is {value}, expected 0 to {_LONGEST_SECONDS} s")
+        if self.end_us <= self.start_us:
+            raise MalformedRow(
+                f"clip ends at {self.end_seconds} s, not after its start at {self.start_seconds} s"
+            )
+        if self.split not in SPLITS:
+            raise MalformedRow(f"split is {self.split!r}, expected one of {', '.join(SPLITS)}")
+        if self.label is not None and not self.label.strip():
+            raise MalformedRow("label is empty")
+
+    @property
+    def start_us(self) -> int:
+        """Start in microseconds, the unit of every timestamp on disk."""
+        return round(self.start_seconds * 1e6)
+
+    @property
+    def end_us(self) -> int:
+        """End in microseconds."""
+        return round(self.end_seconds * 1e6)
+
+    @property
+    def clip_id(self) -> str:
+        """The clip's name, `<id>_<start>_<end>` padded as in Kinetics' own archives.
+
+        The same video is annotated at several times, so only the three together are a key.
+        """
+        return f"{self.media_id}_{_padded(self.start_us)}_{_padded(self.end_us)}"
+
+
+def _padded(microseconds: int) -> str:
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{seconds:06d}" + (f".{rest:06d}".rstrip("0") if rest else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """Labels in the order of their class ids.
+
+    Built from annotations, the order is that of the plain label strings, like DeepMind's and
+    mmaction2's. Sorting sanitised names (spaces to underscores) would swap ids.
+    """
+
+    labels: tuple[str, ...]
+
+    def __post_init__(self):
+        counts = collections.Counter(self.labels)
+        duplicates = sorted(label for label, count in counts.items() if count > 1)
+        if duplicates:
+            raise BadOption(f"label map holds the same label twice: {', '.join(duplicates[:5])}")
+        object.__setattr__(self, "_index", {label: i for i, label in enumerate(self.labels)})
+
+    @classmethod
+    def from_labels(cls, labels) -> "LabelMap":
+        """The map of the given label strings, in any order and number; None is ignored."""
+        return cls(tuple(sorted({label for label in labels if label is not None})))
+
+    @classmethod
+    def parse(cls, text: str) -> "LabelMap":
+        """Reads one label a line, in the order of their ids; blank lines at the end are ignored."""
+        labels = [line.strip() for line in text.rstrip().splitlines()]
+        if not labels or not all(labels):
+            raise BadOption("label map must hold one label a line, and no blank line between them")
+        return cls(tuple(labels))
+
+    def index(self, label: str) -> int:
+        """The class id of `label`.
+
+        Raises:
+          UnknownLabel: if the map does not hold it.
+        """
+        try:
+            return self._index[label]
+        except KeyError:
+            raise UnknownLabel(
+                f"label {label!r} is not among the {len(self.labels)} labels of the label map"
+            ) from None
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __contains__(self, label):
+        return label in self._index

@@ -1,0 +1,68 @@
+"""Writing files whole or not at all, and saying so when the disk is full."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from kinetics_prep.errors import NoRoom
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def room_needed(path: Path):
+    """Turns "disk full" into a `NoRoom` that says where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise NoRoom(
+            f"no room to write {path}: {os.strerror(error.errno)}. Nothing is lost: make room and run the same "
+            "command again, it goes on from here"
+        ) from None
+
+
+@contextlib.contextmanager
+def atomic(path: Path, scratch: Path, durable: bool = True) -> Iterator[Path]:
+    """Gives a path to write to, which becomes `path` when the body ends well, and vanishes when not."""
+    with room_needed(path):
+        scratch.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = scratch / f"{uuid.uuid4().hex}-{path.name}"
+        try:
+            yield temporary
+            if durable:
+                _sync(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: dict, scratch: Path) -> None:
+    """Writes JSON, whole or not at all."""
+    with atomic(path, scratch) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file) -> str:  # Python 3.10
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,109 @@
+"""Video, Clip, QuantizedFlow, TwoStreamClip: shapes, dtypes and units checked at birth."""
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+LAST_FLOWS = ("next_frame", "repeated")
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A readable video file, as `video.probe` found it."""
+
+    path: Path
+    width: int
+    """Of the picture as it is shown: upright, in square pixels."""
+    height: int
+    time_base: Fraction
+    """Seconds per tick of the stream's clock."""
+    duration_seconds: float | None
+    """What the container says, or None where it says nothing."""
+    codec: str
+    interlaced: bool = False
+    high_dynamic_range: bool = False
+    colour_space: str = "unknown"
+
+    def __post_init__(self):
+        _expect(self.width > 0 and self.height > 0, f"size must be positive, got {self.width}x{self.height}")
+        _expect(self.time_base > 0, f"time_base must be positive, got {self.time_base}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Frames at a constant rate.
+
+    Frame k is the one that the video shows at `start_seconds + k / fps`.
+    """
+
+    frames: np.ndarray
+    """uint8 [T, H, W, 3], RGB."""
+    fps: Fraction
+    start_seconds: float
+    """On the clock of the file the frames came from."""
+    next_frame: np.ndarray | None = None
+    """uint8 [H, W, 3]: the frame just after the clip, where the video has one."""
+    ends_early: bool = False
+    """The video ended before the clip did."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the ledger should know about the decoding."""
+
+    def __post_init__(self):
+        frames = self.frames
+        _expect(
+            frames.ndim == 4 and frames.shape[0] > 0 and frames.shape[3] == 3 and frames.dtype == np.uint8,
+            f"frames must be uint8 [T, H, W, 3] with T > 0, got {frames.dtype} {list(frames.shape)}",
+        )
+        _expect(
+            self.next_frame is None or self.next_frame.shape == frames.shape[1:],
+            f"next_frame must be like one of the frames {list(frames.shape[1:])}",
+        )
+        _expect(self.fps > 0, f"fps must be positive, got {self.fps}")
+
+    def __len__(self):
+        return len(self.frames)
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizedFlow:
+    """Flow from each frame to the next, one per frame of its clip, as bytes."""
+
+    levels: np.ndarray
+    """uint8 [T, H, W, 2], (dx, dy)."""
+    quantizer: str
+    bound_px: float
+    saturated_share: float
+    """Of all dx and dy, how many lay beyond +-bound_px, 0 to 1."""
+    last: str
+    """Where the last flow comes from: "next_frame" or "repeated"."""
+
+    def __post_init__(self):
+        levels = self.levels
+        _expect(
+            levels.ndim == 4 and levels.shape[3] == 2 and levels.dtype == np.uint8,
+            f"levels must be uint8 [T, H, W, 2], got {levels.dtype} {list(levels.shape)}",
+        )
+        _expect(0 <= self.saturated_share <= 1, f"saturated_share must be 0 to 1, got {self.saturated_share}")
+        _expect(self.last in LAST_FLOWS, f"last must be one of {LAST_FLOWS}, got {self.last!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoStreamClip:
+    """A clip and its flow, in step: N flows for N frames."""
+
+    clip: Clip
+    flow: QuantizedFlow
+
+    def __post_init__(self):
+        frames, levels = self.clip.frames, self.flow.levels
+        _expect(
+            frames.shape[:3] == levels.shape[:3],
+            f"flow {list(levels.shape)} does not match frames {list(frames.shape)}",
+        )

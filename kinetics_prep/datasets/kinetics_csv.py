@@ -1,0 +1,121 @@
+"""The CSV files of Kinetics-400/600/700 and their mirrors, in all their variants.
+
+With a header its names decide; the columns may stand in any order and others are ignored:
+
+    label,youtube_id,time_start,time_end,split,is_cc      Kinetics-400 train and val
+    youtube_id,time_start,time_end,split                  test sets without labels
+    label,youtube_id,time_start,time_end,split            Kinetics-600/700, CVDF ("validate")
+
+Without a header the number of columns decides, in the same three orders.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from kinetics_prep.annotations import Annotation, split_named
+from kinetics_prep.datasets.rows import Row
+from kinetics_prep.errors import BadAnnotations, MalformedRow
+
+_REQUIRED = ("youtube_id", "time_start", "time_end")
+_WITHOUT_HEADER = {
+    4: ("youtube_id", "time_start", "time_end", "split"),
+    5: ("label", "youtube_id", "time_start", "time_end", "split"),
+    6: ("label", "youtube_id", "time_start", "time_end", "split", "is_cc"),
+}
+_LONGEST_LINE_BYTES = 10_000
+
+
+def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
+    """Reads every row of a file; blank lines are no rows.
+
+    Args:
+      default_split: for files that have no split column.
+
+    Raises:
+      BadAnnotations: if the columns cannot be told; the message names the file and line.
+    """
+    columns = None
+    for number, line in _lines(path):
+        try:
+            cells = _cells(line)
+        except MalformedRow as error:
+            yield Row(path.name, number, error=_located(path, number, error))
+            continue
+        if columns is None:
+            columns, is_header = _columns(path, number, cells)
+            _expect_split(path, number, columns, default_split)
+            if is_header:
+                continue
+        yield _row(path, number, dict(zip(columns, cells)), len(cells), len(columns), default_split)
+    if columns is None:
+        raise BadAnnotations(f"{path} holds no annotation row")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if line.strip():
+                yield number, line
+
+
+def _cells(line: bytes) -> list[str]:
+    # Line by line: a stray quote would otherwise swallow the rows after it.
+    if len(line) > _LONGEST_LINE_BYTES:
+        raise MalformedRow(f"line is {len(line)} bytes long, expected at most {_LONGEST_LINE_BYTES}")
+    try:
+        return [cell.strip() for cell in next(csv.reader([line.decode("utf-8").rstrip("\r\n")], strict=True))]
+    except UnicodeDecodeError as error:
+        raise MalformedRow(f"text is not UTF-8: {error}") from None
+    except csv.Error as error:
+        raise MalformedRow(f"not a row of CSV: {error}") from None
+
+
+def _columns(path: Path, number: int, cells: list[str]) -> tuple[tuple[str, ...], bool]:
+    names = tuple(cell.lower() for cell in cells)
+    if any(name in names for name in _REQUIRED):
+        missing = [name for name in _REQUIRED if name not in names]
+        if missing:
+            raise BadAnnotations(f"{path}:{number}: header {','.join(cells)} lacks {', '.join(missing)}")
+        return names, True
+    if len(cells) in _WITHOUT_HEADER:
+        return _WITHOUT_HEADER[len(cells)], False
+    raise BadAnnotations(
+        f"{path}:{number}: expected a header with {', '.join(_REQUIRED)}, or rows of 4, 5 or 6 columns; "
+        f"found {len(cells)} columns"
+    )
+
+
+def _expect_split(path: Path, number: int, columns: tuple[str, ...], default_split: str | None) -> None:
+    if "split" not in columns and default_split is None:
+        raise BadAnnotations(f"{path}:{number}: there is no split column; say which it is with --split")
+
+
+def _row(path, number, values: dict[str, str], found: int, expected: int, default_split) -> Row:
+    split = None
+    try:
+        split = split_named(values["split"]) if "split" in values else default_split
+        if found != expected:
+            raise MalformedRow(f"expected {expected} columns, found {found}")
+        annotation = Annotation(
+            media_id=values["youtube_id"],
+            start_seconds=_seconds(values["time_start"], "time_start"),
+            end_seconds=_seconds(values["time_end"], "time_end"),
+            split=split,
+            label=values.get("label"),
+        )
+    except MalformedRow as error:
+        return Row(path.name, number, error=_located(path, number, error), split=split)
+    return Row(path.name, number, annotation, split=split)
+
+
+def _seconds(text: str, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MalformedRow(f"{name} is {text!r}, expected a number of seconds") from None
+
+
+def _located(path: Path, number: int, error: MalformedRow) -> MalformedRow:
+    return MalformedRow(f"{path.name}:{number}: {error}")

@@ -1,0 +1,24 @@
+"""Row: what one line of an annotation file says, or why it cannot be read."""
+
+import dataclasses
+
+from kinetics_prep.annotations import Annotation
+from kinetics_prep.errors import MalformedRow
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of an annotation file: an annotation, or an error; never both."""
+
+    file: str
+    """Base name of the file."""
+    line: int
+    """Number of the line, from 1."""
+    annotation: Annotation | None = None
+    error: MalformedRow | None = None
+    split: str | None = None
+    """The annotation's split; of an unreadable row the split if at least that could be read."""
+
+    def __post_init__(self):
+        if (self.annotation is None) == (self.error is None):
+            raise ValueError("a row holds either an annotation or an error")

@@ -1,0 +1,83 @@
+"""OpenCV's TV-L1: the CPU class of opencv_contrib, and the CUDA class where OpenCV was built with it."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from kinetics_prep.flow.parameters import TVL1
+
+# The CPU class runs outer x inner iterations and median filters the flow between outer ones. The
+# CUDA class knows no filter and no outer loop: one outer loop, and a filter of size 1, which is none.
+_OUTER_ITERATIONS = 1
+_NO_MEDIAN = 1
+
+
+class OpenCVCPU:
+    """`cv2.optflow.DualTVL1OpticalFlow` with the CUDA class's parameters."""
+
+    @staticmethod
+    def usable() -> str | None:
+        if not hasattr(cv2, "optflow"):
+            return "this OpenCV has no optflow module; install opencv-contrib-python-headless"
+        return None
+
+    @staticmethod
+    def version() -> str:
+        return f"opencv {cv2.__version__}"
+
+    def flows(self, grey: np.ndarray, tvl1: TVL1) -> Iterator[np.ndarray]:
+        # The object keeps its buffers between calls, so it belongs to one caller.
+        solver = cv2.optflow.DualTVL1OpticalFlow_create(
+            tau=tvl1.tau,
+            lambda_=tvl1.lambda_,
+            theta=tvl1.theta,
+            nscales=tvl1.scales,
+            warps=tvl1.warps,
+            epsilon=tvl1.epsilon,
+            innnerIterations=tvl1.iterations,  # sic
+            outerIterations=_OUTER_ITERATIONS,
+            scaleStep=tvl1.scale_step,
+            medianFiltering=_NO_MEDIAN,
+        )
+        for previous, following in zip(grey[:-1], grey[1:]):
+            yield solver.calc(previous, following, None)
+
+
+class OpenCVCUDA:
+    """`cv2.cuda.OpticalFlowDual_TVL1`, the class DeepMind names. Each frame is uploaded once."""
+
+    @staticmethod
+    def usable() -> str | None:
+        if not hasattr(cv2, "cuda") or not hasattr(cv2.cuda, "OpticalFlowDual_TVL1_create"):
+            return "this OpenCV was built without CUDA's optical flow"
+        if cv2.cuda.getCudaEnabledDeviceCount() < 1:
+            return "OpenCV sees no CUDA device"
+        return None
+
+    @staticmethod
+    def version() -> str:
+        return f"opencv-cuda {cv2.__version__}"
+
+    def flows(self, grey: np.ndarray, tvl1: TVL1) -> Iterator[np.ndarray]:
+        solver = cv2.cuda.OpticalFlowDual_TVL1_create(
+            tau=tvl1.tau,
+            lambda_=tvl1.lambda_,
+            theta=tvl1.theta,
+            nscales=tvl1.scales,
+            warps=tvl1.warps,
+            epsilon=tvl1.epsilon,
+            iterations=tvl1.iterations,
+            scaleStep=tvl1.scale_step,
+        )
+        previous = _uploaded(grey[0])
+        for frame in grey[1:]:
+            following = _uploaded(frame)
+            yield solver.calc(previous, following, None).download()
+            previous = following
+
+
+def _uploaded(frame: np.ndarray):
+    image = cv2.cuda.GpuMat()
+    image.upload(frame)
+    return image

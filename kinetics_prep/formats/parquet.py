@@ -1,0 +1,73 @@
+"""Parquet: one row a clip, one column a feature, readable by DuckDB and Hugging Face datasets.
+
+Images lie in list<binary> columns, uncompressed (they are compressed already), without dictionary
+and statistics (which would copy whole images into the footer), a few clips to the row group, so
+that a reader of one clip does not read the shard.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kinetics_prep.errors import CorruptShard
+from kinetics_prep.record import FEATURES, Feature, Record
+
+SUFFIX = "parquet"
+
+CLIPS_PER_ROW_GROUP = 4
+
+_ARROW_TYPES = {
+    "text": pa.string(),
+    "bytes": pa.binary(),
+    "int64": pa.int64(),
+    "float": pa.float32(),
+}
+
+
+def _arrow_type(feature: Feature) -> pa.DataType:
+    item = _ARROW_TYPES[feature.type]
+    return pa.list_(item) if feature.where == "feature_list" else item
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field(feature.column, _arrow_type(feature), not feature.required, {"feature": feature.name})
+        for feature in FEATURES.values()
+    ]
+)
+"""Arrow schema of a shard; each field names its MediaSequence feature."""
+
+_SMALL_COLUMNS = [feature.column for feature in FEATURES.values() if feature.where == "context"]
+
+
+def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
+    """Writes records, a few at a time; returns the row number of each."""
+    options = {"compression": "none", "use_dictionary": _SMALL_COLUMNS, "write_statistics": _SMALL_COLUMNS}
+    records, count = iter(records), 0
+    with pq.ParquetWriter(path, SCHEMA, **options) as writer:
+        while group := list(itertools.islice(records, CLIPS_PER_ROW_GROUP)):
+            rows = [{FEATURES[name].column: value for name, value in record.features.items()} for record in group]
+            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+            count += len(rows)
+    return list(range(count))
+
+
+def read_shard(path: Path) -> Iterator[Record]:
+    """Reads records back, a row group at a time.
+
+    Raises:
+      CorruptShard: if the file is no Parquet, is damaged, or has other columns.
+    """
+    names = {feature.column: name for name, feature in FEATURES.items()}
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow.names != SCHEMA.names:
+                raise CorruptShard(f"{path} has other columns than schemas/record.json")
+            for group in range(file.num_row_groups):
+                for row in file.read_row_group(group).to_pylist():
+                    yield Record({names[column]: value for column, value in row.items() if value is not None})
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptShard(f"{path} does not read as Parquet: {error}") from None

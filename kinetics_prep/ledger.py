@@ -1,0 +1,61 @@
+"""The ledger: what became of each annotation row, and why."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+
+from kinetics_prep import schemas
+
+WRITTEN, REFUSED = "written", "refused"
+
+
+@dataclasses.dataclass(frozen=True)
+class LedgerRow:
+    """One row of the ledger; the meaning of each field stands in `schemas/ledger.json`."""
+
+    clip_id: str
+    media_id: str | None
+    label: str | None
+    split: str
+    start_seconds: float | None
+    end_seconds: float | None
+    annotation_file: str
+    annotation_line: int
+    shard: int
+    status: str
+    engine: str
+    recipe: str
+    kinetics_prep_version: str
+    reason: str | None = None
+    message: str | None = None
+    notes: str | None = None
+    attempts: int = 0
+    source: str | None = None
+    source_sha256: str | None = None
+    source_bytes: int | None = None
+    taken_as_trimmed: bool | None = None
+    ends_early: bool | None = None
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    saturated_share: float | None = None
+    record_bytes: int | None = None
+    seconds: float = 0.0
+    seconds_fetch: float = 0.0
+    seconds_decode: float = 0.0
+    seconds_flow: float = 0.0
+    seconds_encode: float = 0.0
+
+    def __post_init__(self):
+        if self.status not in (WRITTEN, REFUSED) or (self.status == REFUSED) != bool(self.reason):
+            raise ValueError(f"a row is written, or refused for a reason; got {self.status!r}, {self.reason!r}")
+
+    def as_dict(self) -> dict:
+        """In the order of the schema's columns."""
+        return {field["name"]: getattr(self, field["name"]) for field in schemas.load("ledger")["fields"]}
+
+
+def refusals(rows: Iterable[LedgerRow]) -> dict[str, int]:
+    """Refused rows by reason, the most frequent first."""
+    counts = collections.Counter(row.reason for row in rows if row.status == REFUSED)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,212 @@
+"""What happens to one clip, from its plan row to its record. No Beam in here; call it in a REPL.
+
+    row = next(plan.read("sample/plan/train.parquet"))
+    settled, record = prepare.settle(row, workshop)
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import kinetics_prep
+from kinetics_prep import flow, ledger, quantize, record, sources, video
+from kinetics_prep.annotations import Annotation
+from kinetics_prep.atomic import sha256_of
+from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip, Video
+from kinetics_prep.errors import CLIP_ERRORS, ClipError
+from kinetics_prep.ledger import LedgerRow
+from kinetics_prep.plan import PlanRow
+from kinetics_prep.recipe import Recipe
+from kinetics_prep.sources import Fetched
+
+SAME_LENGTH_SECONDS = 1.5
+"""A file is about as long as a clip if it differs by no more. Copies cut at key frames or with
+`-t` run up to a second over."""
+
+_ENDS_WITH_CLIP_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """What every clip of a run shares. Crosses process borders; the rest is made where it is used."""
+
+    recipe: Recipe
+    digest: str
+    videos: str
+    """As after --videos."""
+    scratch: str
+
+    @functools.cached_property
+    def source(self):
+        source = sources.open_source(self.videos, Path(self.scratch))
+        source.list()
+        return source
+
+    @functools.cached_property
+    def engine(self):
+        # Clips run side by side; OpenCV's own threads would only fight over the cores.
+        cv2.setNumThreads(1)
+        return flow.engine(self.recipe.engine)
+
+    def __getstate__(self):
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+class Stopwatch:
+    """Adds up seconds under names."""
+
+    def __init__(self):
+        self.seconds = {}
+        self._begun = time.monotonic()
+
+    @contextlib.contextmanager
+    def __call__(self, name: str):
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
+
+    def reading(self) -> dict[str, float]:
+        """All the seconds since birth, and those under names."""
+        return {"seconds": time.monotonic() - self._begun} | self.seconds
+
+
+def settle(row: PlanRow, workshop: Workshop) -> tuple[LedgerRow, bytes | None]:
+    """Prepares a clip, or says why there is none. The one place where a `ClipError` is caught.
+
+    Returns:
+      The clip's ledger row, and its record as a SequenceExample if it was written.
+    """
+    stopwatch, facts = Stopwatch(), {}
+    try:
+        if row.refusal_reason:
+            raise _refusal(row)
+        data = _prepare(row, workshop, stopwatch, facts)
+        facts |= {"status": ledger.WRITTEN, "record_bytes": len(data)}
+    except ClipError as error:
+        data = None
+        facts |= {"status": ledger.REFUSED, "reason": error.reason, "message": str(error)}
+        facts["attempts"] = max(facts.get("attempts", 0), 0 if row.refusal_reason else error.attempts)
+    return _ledger_row(row, workshop, facts | stopwatch.reading()), data
+
+
+def _refusal(row: PlanRow) -> ClipError:
+    kind = next(error for error in CLIP_ERRORS if error.reason == row.refusal_reason)
+    return kind(row.refusal_message)
+
+
+def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
+    return LedgerRow(
+        clip_id=row.clip_id,
+        media_id=row.media_id,
+        label=row.label,
+        split=row.split,
+        start_seconds=row.start_seconds,
+        end_seconds=row.end_seconds,
+        annotation_file=row.annotation_file,
+        annotation_line=row.annotation_line,
+        shard=row.shard,
+        engine=f"{workshop.recipe.engine}: {workshop.engine.version()}",
+        recipe=workshop.digest,
+        kinetics_prep_version=kinetics_prep.__version__,
+        **facts,
+    )
+
+
+def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict) -> bytes:
+    """The walk of one row. What is learnt on the way goes into `facts`, which survive an error."""
+    recipe, annotation = workshop.recipe, row.annotation
+    with contextlib.ExitStack() as stack:
+        with stopwatch("seconds_fetch"):
+            fetched = stack.enter_context(workshop.source.fetch(row))
+            facts |= {"attempts": fetched.attempts, "source": fetched.origin}
+            facts |= {"source_sha256": sha256_of(fetched.path), "source_bytes": fetched.path.stat().st_size}
+        with stopwatch("seconds_decode"):
+            clip, trimmed = _decode(annotation, fetched, recipe)
+    facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
+    facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
+    with stopwatch("seconds_flow"):
+        quantized = quantized_flow(clip, workshop.engine, recipe)
+    facts |= {"saturated_share": quantized.saturated_share, "notes": _notes(clip, trimmed)}
+    with stopwatch("seconds_encode"):
+        made = record.encode(
+            TwoStreamClip(clip, quantized),
+            annotation,
+            label_index=row.label_index,
+            data_path=fetched.name,
+            recipe=recipe,
+            recipe_digest=workshop.digest,
+            engine_version=f"{recipe.engine}: {workshop.engine.version()}",
+        )
+        return made.to_bytes()
+
+
+def _notes(clip: Clip, trimmed: bool) -> str | None:
+    notes = list(clip.notes)
+    if clip.ends_early:
+        notes.insert(0, f"video ends early, after {len(clip)} frames")
+    if trimmed:
+        notes.insert(0, "file bears no times and is about as long as the clip: taken as trimmed")
+    return "; ".join(notes) or None
+
+
+def _decode(annotation: Annotation, fetched: Fetched, recipe: Recipe) -> tuple[Clip, bool]:
+    found = video.probe(fetched.path)
+    begins_seconds, trimmed = fetched.begins_seconds, False
+    if begins_seconds is None:
+        trimmed = is_trimmed(found, annotation)
+        begins_seconds = annotation.start_seconds if trimmed else 0.0
+    clip = video.trim(
+        found,
+        start_seconds=annotation.start_seconds - begins_seconds,
+        seconds=min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds),
+        fps=recipe.fps,
+        short_side=recipe.short_side,
+        min_seconds=recipe.min_seconds,
+    )
+    return clip, trimmed
+
+
+def is_trimmed(found: Video, annotation: Annotation) -> bool:
+    """Whether a file that bears no times must be the clip itself rather than the whole video.
+
+    It must if it is too short for the row and about as long as the clip: mirrors of Kinetics hold
+    files of 11 s, named by the bare id, for a row that says 299 to 309 s.
+    """
+    lasts = found.duration_seconds
+    if lasts is None:
+        return False
+    too_short = lasts < annotation.end_seconds - _ENDS_WITH_CLIP_SECONDS
+    return too_short and abs(lasts - (annotation.end_seconds - annotation.start_seconds)) <= SAME_LENGTH_SECONDS
+
+
+def quantized_flow(clip: Clip, engine, recipe: Recipe) -> QuantizedFlow:
+    """TV-L1 from each frame to the next, quantized; N flows for N frames.
+
+    The last one goes to the frame just after the clip where the video has it; else it repeats the
+    one before. Readers pair the streams frame by frame, and N - 1 flows would let them slip.
+    """
+    following = () if clip.next_frame is None else (clip.next_frame,)
+    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (*clip.frames, *following)])
+    levels = np.empty((*clip.frames.shape[:3], 2), np.uint8)
+    saturated = 0
+    for k, field in enumerate(engine.flows(grey, recipe.tvl1)):
+        levels[k] = quantize.quantize(field, recipe.quantizer, recipe.bound_px)
+        saturated += quantize.saturated_count(field, recipe.bound_px)
+    if clip.next_frame is None:
+        levels[-1] = levels[-2]
+    computed = levels[: len(grey) - 1].size
+    return QuantizedFlow(
+        levels=levels,
+        quantizer=recipe.quantizer,
+        bound_px=recipe.bound_px,
+        saturated_share=float(Fraction(saturated, computed)),
+        last="repeated" if clip.next_frame is None else "next_frame",
+    )

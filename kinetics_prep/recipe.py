@@ -1,0 +1,116 @@
+"""Recipe: every setting and version that decides the bytes of a record.
+
+Two runs with the same recipe, annotations and videos write the same shards. Its digest goes into
+each record and guards a folder against a second recipe.
+"""
+
+import dataclasses
+import hashlib
+import json
+from fractions import Fraction
+from importlib.metadata import version
+
+import cv2
+import numpy as np
+import PIL
+import PIL.features
+import pyarrow
+
+import kinetics_prep
+from kinetics_prep import ffmpeg_tool, flow
+from kinetics_prep.errors import BadOption
+from kinetics_prep.flow import TVL1
+from kinetics_prep.formats import FORMATS
+from kinetics_prep.quantize import BOUND_PX, QUANTIZERS
+
+RECORD_VERSION = 1
+"""Goes up whenever the same inputs and settings would give other bytes."""
+
+FLOW_ENCODINGS = ("jpeg", "png")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a clip becomes a record. The defaults are the I3D paper's."""
+
+    engine: str
+    """A name from `flow.ENGINES`; never "auto", because engines differ in the last digits."""
+    fps: Fraction = Fraction(25)
+    short_side: int = 256
+    clip_seconds: float = 10.0
+    min_seconds: float = 1.0
+    tvl1: TVL1 = TVL1()
+    quantizer: str = "symmetric"
+    bound_px: float = BOUND_PX
+    flow_encoding: str = "jpeg"
+    jpeg_quality: int = 95
+    formats: tuple[str, ...] = ("tfrecord",)
+    clips_per_shard: int = 64
+
+    def __post_init__(self):
+        self._expect("engine", self.engine in flow.ENGINES, f"one of {', '.join(flow.ENGINES)}")
+        self._expect("fps", 0 < self.fps <= 1000, "over 0 and at most 1000")
+        self._expect("short_side", 16 <= self.short_side <= 4096, "16 to 4096")
+        self._expect("clip_seconds", 0 < self.clip_seconds <= 3600, "over 0 and at most 3600")
+        self._expect("min_seconds", 0 <= self.min_seconds <= self.clip_seconds, "0 to clip_seconds")
+        self._expect("quantizer", self.quantizer in QUANTIZERS, f"one of {', '.join(QUANTIZERS)}")
+        self._expect("bound_px", 0 < self.bound_px <= 1000, "over 0 and at most 1000")
+        self._expect("flow_encoding", self.flow_encoding in FLOW_ENCODINGS, f"one of {', '.join(FLOW_ENCODINGS)}")
+        self._expect("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
+        known = bool(self.formats) and set(self.formats) <= set(FORMATS)
+        self._expect("formats", known, f"one or more of {', '.join(FORMATS)}")
+        self._expect("formats", len(set(self.formats)) == len(self.formats), "each format once")
+        self._expect("clips_per_shard", 1 <= self.clips_per_shard <= 100_000, "1 to 100000")
+
+    def _expect(self, name: str, condition: bool, expected: str) -> None:
+        if not condition:
+            raise BadOption(f"{name} is {getattr(self, name)!r}, expected {expected}")
+
+    def settings(self) -> dict:
+        """As plain values, for JSON."""
+        return dataclasses.asdict(self) | {"fps": str(self.fps), "formats": list(self.formats)}
+
+    @classmethod
+    def from_settings(cls, settings: dict) -> "Recipe":
+        """The inverse of `settings`."""
+        special = {
+            "fps": Fraction(settings["fps"]),
+            "formats": tuple(settings["formats"]),
+            "tvl1": TVL1(**settings["tvl1"]),
+        }
+        return cls(**settings | special)
+
+
+def versions(recipe: Recipe) -> dict[str, str]:
+    """Every program and library that has a hand in the bytes."""
+    tool = ffmpeg_tool.locate()
+    found = {
+        "record": str(RECORD_VERSION),
+        "engine": flow.ENGINES[recipe.engine].version(),
+        "ffmpeg": tool.version + (" with zscale" if tool.has_zscale else ""),
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "libjpeg_turbo": str(PIL.features.version("libjpeg_turbo")),
+        "protobuf": version("protobuf"),
+    }
+    if recipe.flow_encoding == "png":
+        found["zlib"] = str(PIL.features.version("zlib"))
+    if "parquet" in recipe.formats:
+        found["pyarrow"] = pyarrow.__version__
+    return found
+
+
+def digest(recipe: Recipe, tools: dict[str, str]) -> str:
+    """Sixteen hex digits that stand for a recipe and the versions it ran with."""
+    text = json.dumps([recipe.settings(), tools], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def provenance() -> dict[str, str]:
+    """Versions that have no hand in the bytes and that a reader of the manifest may want all the same."""
+    return {
+        "kinetics-prep": kinetics_prep.__version__,
+        "numpy": np.__version__,
+        "pyarrow": pyarrow.__version__,
+        "apache-beam": version("apache-beam"),
+    }

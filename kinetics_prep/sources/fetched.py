@@ -1,0 +1,18 @@
+"""Fetched: a video file that a source has brought, and which part of the video it holds."""
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetched:
+    """A local file. Named with times, it is a piece of the video that begins at `begins_seconds`."""
+
+    path: Path
+    name: str
+    """The file's own name, for the record."""
+    origin: str
+    """Where it came from, for the ledger: a path below the folder, or a URL."""
+    begins_seconds: float | None = None
+    """Where on the video's clock the file begins; None for a file that should be the whole video."""
+    attempts: int = 1

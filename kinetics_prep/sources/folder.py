@@ -1,0 +1,100 @@
+"""Videos in a local folder, at any depth.
+
+`<id>.*` is the whole video; `<id>_<start>_<end>.*`, with any zero padding, is that piece of it.
+"""
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kinetics_prep.errors import BadOption, NotFound
+from kinetics_prep.plan import PlanRow
+from kinetics_prep.sources.fetched import Fetched
+
+_TIMED = re.compile(r"(?P<id>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)\Z")
+_VIDEOS = set(".mp4 .mkv .webm .avi .mov .m4v .flv .3gp .mpg .mpeg .ts .mts .wmv .ogv .ogg .gif .vob .mxf .f4v".split())
+# What yt-dlp and people leave beside videos.
+_OTHERS = set(
+    ".part .ytdl .json .txt .csv .tsv .jpg .jpeg .png .webp .vtt .srt .ass .description .xml .html "
+    ".m4a .mp3 .wav .opus .aac .flac .npy .npz .pkl .zip .tar .gz .md5 .sha256 .log .tmp .temp".split()
+)
+
+
+class Folder:
+    """A folder and everything below it, listed once when first asked."""
+
+    @staticmethod
+    def accepts(text: str) -> bool:
+        return "://" not in text
+
+    @classmethod
+    def open(cls, text: str, scratch: Path) -> "Folder":
+        if not os.path.isdir(text):
+            raise BadOption(f"--videos {text!r} is not a folder")
+        return cls(Path(text))
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    @functools.cached_property
+    def _files(self) -> dict[str, list[str]]:
+        """Paths below the root by stem, and also by id for files named with times."""
+        files: dict[str, list[str]] = {}
+        for path in _walk(self.root):
+            stem = os.path.splitext(os.path.basename(path))[0]
+            files.setdefault(stem, []).append(path)
+            if timed := _TIMED.match(stem):
+                files.setdefault(timed["id"], []).append(path)
+        return files
+
+    def list(self) -> None:
+        """Lists the folder now, so that threads do not each do it."""
+        self._files  # noqa: B018
+
+    @contextlib.contextmanager
+    def fetch(self, row: PlanRow) -> Iterator[Fetched]:
+        """The file of a row; the best one, if several would do.
+
+        Raises:
+          NotFound: if there is none.
+        """
+        found = [_candidate(path, row) for path in self._files.get(row.media_id, ())]
+        found = sorted(candidate for candidate in found if candidate)
+        if not found:
+            raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below {self.root}")
+        _, _, path, begins_seconds = found[0]
+        yield Fetched(self.root / path, os.path.basename(path), path, begins_seconds)
+
+
+def _candidate(path: str, row: PlanRow) -> tuple | None:
+    """(how well it fits, ..., path, where it begins), or None if it does not hold the clip."""
+    stem, suffix = os.path.splitext(os.path.basename(path))
+    unusual = suffix.lower() not in _VIDEOS
+    if stem == row.media_id:
+        return 2, unusual, path, None
+    timed = _TIMED.match(stem)
+    if not timed or timed["id"] != row.media_id:
+        return None
+    begins, ends = float(timed["start"]), float(timed["end"])
+    if (begins, ends) == (row.start_seconds, row.end_seconds):
+        return 0, unusual, path, begins
+    if begins <= row.start_seconds and row.end_seconds <= ends:
+        return 1, unusual, path, begins
+    return None
+
+
+def _walk(root: Path) -> Iterator[str]:
+    seen = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            names.clear()
+            continue
+        seen.add(real)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() not in _OTHERS:
+                yield os.path.relpath(os.path.join(folder, name), root)

@@ -1,0 +1,53 @@
+"""Parquet tables whose columns stand in `schemas/`: the plan and the ledger."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kinetics_prep import schemas
+from kinetics_prep.errors import CorruptShard
+
+_ARROW_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+
+
+def arrow_schema(name: str) -> pa.Schema:
+    """The Arrow schema of "plan" or "ledger"."""
+    fields = schemas.load(name)["fields"]
+    return pa.schema(
+        [
+            pa.field(field["name"], _ARROW_TYPES[field["type"]], field["nullable"], {"meaning": field["meaning"]})
+            for field in fields
+        ]
+    )
+
+
+def write(path: Path, name: str, row_groups: Iterable[list[dict]]) -> None:
+    """Writes rows, one row group at a time, as a table of the schema `name`."""
+    schema = arrow_schema(name)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows in row_groups:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
+    """Rows of a table, whole or of one row group.
+
+    Raises:
+      CorruptShard: if the file is no Parquet, or its columns are not those of the schema.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow.names != arrow_schema(name).names:
+                raise CorruptShard(f"{path} has other columns than schemas/{name}.json")
+            groups = range(file.num_row_groups) if row_group is None else (row_group,)
+            for group in groups:
+                yield from file.read_row_group(group).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise CorruptShard(f"{path} is not a Parquet file: {error}") from None

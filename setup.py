@@ -1,0 +1,47 @@
+"""Packages, extras and the console script. Tool settings stand in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+REQUIRES = [
+    "apache-beam>=2.77,<2.80",
+    "ffmpeg-python>=0.2,<0.3",
+    "google-crc32c>=1.5,<2",
+    "imageio-ffmpeg>=0.6,<0.9",
+    "jsonschema>=4.20,<5",
+    "numpy>=1.26,<3",
+    # The headless twin: no X libraries on servers. Both bring the module cv2; never have both.
+    "opencv-contrib-python-headless>=4.10,<6",
+    "pillow>=11,<13",
+    "protobuf>=4.25,<8",
+    "pyarrow>=16,<26",
+    "requests>=2.31,<3",
+    "tqdm>=4.66,<5",
+]
+
+EXTRAS = {
+    # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB.
+    "train": ["tensorflow>=2.18,<2.22"],
+    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<2", "ruff>=0.9,<1"],
+}
+
+setup(
+    name="kinetics-prep",
+    version="0.1.0",
+    description="Kinetics-style videos to sharded RGB and TV-L1 flow: one command, every row accounted for",
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    # schemas/ stands at the top because it belongs to no language; it travels inside the package.
+    packages=[*find_packages(include=["kinetics_prep", "kinetics_prep.*"]), "kinetics_prep.schemas"],
+    package_dir={"kinetics_prep.schemas": "schemas"},
+    package_data={
+        "kinetics_prep.schemas": ["*.json"],
+        "kinetics_prep.sample": ["annotations.csv", "videos/*.mp4"],
+    },
+    entry_points={"console_scripts": ["kinetics-prep = kinetics_prep.cli:main"]},
+)

@@ -1,0 +1,241 @@
+import io
+import os
+import re
+import struct
+import threading
+
+import pytest
+
+from kinetics_prep.report import progress
+from kinetics_prep.report.progress import Progress, State
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+class Terminal:
+    """A real terminal of 100 columns: what is written to `stream`, `read` returns."""
+
+    def __init__(self):
+        pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+        self.stream = os.fdopen(theirs, "w", encoding="utf-8")
+
+    def read(self):
+        self.stream.flush()
+        return os.read(self._ours, 1_000_000).decode()
+
+    def close(self):
+        self.stream.close()
+        os.close(self._ours)
+
+
+@pytest.fixture
+def terminal():
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def lines(stream):
+    return stream.getvalue().splitlines()
+
+
+def test_a_log_gets_counts_rate_and_time_left(clock):
+    counts, log = {"written": 0, "refused": 0}, io.StringIO()
+    shown = Progress(1200, 0, counts.copy, log, clock=clock)
+    counts |= {"written": 118, "refused": 2}
+    clock.seconds = 40
+    shown.poll()
+    assert lines(log) == ["kinetics-prep: 120/1200 clips (118 written, 2 refused), 3.0 clips/s, 6 min 00 s left"]
+
+
+def test_a_log_gets_a_line_every_thirty_seconds_at_most(clock):
+    log = io.StringIO()
+    shown = Progress(10, 0, lambda: {"written": 1}, log, clock=clock)
+    seen = []
+    for clock.seconds in (0, 1, 29, 30, 31, 59, 75, 104, 105):
+        shown.poll()
+        seen.append(len(lines(log)))
+    assert seen == [1, 1, 1, 2, 2, 2, 3, 3, 4]
+
+
+def test_clips_found_committed_are_shown_but_not_taken_for_speed():
+    state = State(total=1000, done_already=500, counts={"written": 600}, elapsed_seconds=50)
+    assert state.clips_per_second == 2
+    assert state.seconds_left == 200
+    assert progress.describe(state) == "kinetics-prep: 600/1000 clips (600 written), 2.0 clips/s, 3 min 20 s left"
+
+
+def test_nothing_is_said_of_speed_before_the_first_clip():
+    state = State(total=1000, done_already=500, counts={"written": 500}, elapsed_seconds=50)
+    assert state.seconds_left is None
+    assert progress.describe(state) == "kinetics-prep: 500/1000 clips (500 written)"
+
+
+def test_the_last_line_is_exact(clock):
+    counts, log = {"written": 0}, io.StringIO()
+    with Progress(2, 0, counts.copy, log, clock=clock):
+        counts["written"] = 2
+        clock.seconds = 4
+    assert lines(log)[-1] == "kinetics-prep: 2/2 clips (2 written), 0.5 clips/s, ended after 4 s"
+
+
+def test_the_thread_polls_while_the_body_works():
+    polled = threading.Event()
+
+    def count():
+        polled.set()
+        return {"written": 0}
+
+    with Progress(1, 0, count, io.StringIO()):
+        assert polled.wait(timeout=60)
+
+
+def test_the_thread_polls_again_and_again():
+    enough = threading.Event()
+    calls = []
+
+    def count():
+        calls.append(1)
+        if len(calls) == 5:
+            enough.set()
+        return {"written": 0}
+
+    with Progress(1, 0, count, io.StringIO(), every_seconds=0.001):
+        assert enough.wait(timeout=60)
+
+
+def test_the_end_does_not_wait_for_the_next_poll():
+    with Progress(1, 0, lambda: {"written": 0}, io.StringIO(), every_seconds=1_000_000):
+        pass
+    assert "progress" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_error_of_the_body_comes_through_after_a_last_count():
+    counts, log = {"written": 0}, io.StringIO()
+    with pytest.raises(KeyError, match="mine"):
+        with Progress(2, 0, counts.copy, log):
+            counts["written"] = 1
+            raise KeyError("mine")
+    assert "1/2 clips (1 written)" in lines(log)[-1]
+
+
+def refuse():
+    raise OSError("work folder not reachable")
+
+
+def test_a_count_that_fails_is_told_once_and_stops_nothing():
+    log = io.StringIO()
+    with Progress(2, 0, refuse, log):
+        pass
+    assert lines(log) == ["kinetics-prep: progress cannot be shown: OSError('work folder not reachable')"]
+
+
+def test_a_count_that_fails_does_not_hide_the_error_of_the_body():
+    with pytest.raises(KeyError, match="mine"):
+        with Progress(2, 0, refuse, io.StringIO()):
+            raise KeyError("mine")
+
+
+def test_a_log_that_was_closed_stops_nothing():
+    log = io.StringIO()
+    with Progress(2, 0, lambda: {"written": 2}, log):
+        log.close()
+
+
+def test_the_stream_is_standard_error_of_the_moment(capsys):
+    with Progress(1, 0, lambda: {"written": 1}):
+        pass
+    assert "1/1 clips" in capsys.readouterr().err
+
+
+def test_a_log_has_no_escape_codes():
+    log = io.StringIO()
+    with Progress(1, 0, lambda: {"written": 1}, log):
+        pass
+    assert "\x1b" not in log.getvalue() and "\r" not in log.getvalue()
+
+
+def test_a_terminal_gets_a_bar(terminal):
+    with Progress(1200, 20, lambda: {"written": 118, "refused": 2}, terminal.stream):
+        pass
+    last = terminal.read().split("\r")[-2]
+    assert re.search(r"kinetics-prep: +10%\|.*120/1200 \[\d\d:\d\d<.* clips/s, written=118, refused=2\]", last)
+
+
+def test_a_bar_for_no_clips_at_all_is_no_error(terminal):
+    with Progress(0, 0, lambda: {"written": 0}, terminal.stream):
+        pass
+    assert "cannot be shown" not in terminal.read()
+
+
+def test_no_color_is_honoured(terminal, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    with Progress(2, 0, lambda: {"written": 1}, terminal.stream):
+        pass
+    assert "\x1b" not in terminal.read()
+
+
+def test_colour_is_for_terminals_that_want_it(terminal):
+    assert progress.wants_colour(terminal.stream, {"TERM": "xterm", "NO_COLOR": ""})
+    assert not progress.wants_colour(terminal.stream, {"TERM": "xterm", "NO_COLOR": "1"})
+    assert not progress.wants_colour(terminal.stream, {"TERM": "dumb"})
+    assert not progress.wants_colour(io.StringIO(), {"TERM": "xterm"})
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0, "0 s"),
+        (45, "45 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.7, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (86_399, "23 h 59 min"),
+        (93_600, "1 d 2 h"),
+        (442_800, "5 d 3 h"),
+    ],
+)
+def test_durations_are_told_in_two_units(seconds, text):
+    assert progress.format_duration(seconds) == text
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_what_is_no_duration_is_refused(seconds):
+    with pytest.raises(ValueError, match="finite and not negative"):
+        progress.format_duration(seconds)
+
+
+@pytest.mark.parametrize(
+    "n, text",
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (999_949, "999.9 kB"),
+        (999_999, "1.0 MB"),
+        (2e12, "2.0 TB"),
+        (5e18, "5000.0 PB"),
+    ],
+)
+def test_sizes_are_told_in_thousands(n, text):
+    assert progress.format_bytes(n) == text
+
+
+@pytest.mark.parametrize("rate, text", [(3.21, "3.2 clips/s"), (0.01, "36.0 clips/h"), (250, "250.0 clips/s")])
+def test_slow_rates_are_told_per_hour(rate, text):
+    assert progress.format_rate(rate) == text
