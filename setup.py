@@ -43,5 +43,5 @@ setup(
         "kinetics_prep.schemas": ["*.json"],
         "kinetics_prep.sample": ["annotations.csv", "videos/*.mp4"],
     },
-    entry_points={"console_scripts": ["kinetics-prep = kinetics_prep.cli:main"]},
+    entry_points={"console_scripts": ["kinetics-prep = kinetics_prep.cli:entry"]},
 )

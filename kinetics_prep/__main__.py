@@ -1,7 +1,5 @@
 """`python -m kinetics_prep` is the command line, for where the console script is not on the PATH."""
 
-import sys
+from kinetics_prep.cli import entry
 
-from kinetics_prep.cli import main
-
-sys.exit(main())
+entry()

@@ -7,6 +7,7 @@
 import contextlib
 import dataclasses
 import functools
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 import kinetics_prep
-from kinetics_prep import flow, ledger, quantize, record, sources, video
+from kinetics_prep import flow, ledger, quantize, record, shards, sources, video
 from kinetics_prep.annotations import Annotation
 from kinetics_prep.atomic import sha256_of
 from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip, Video
@@ -23,6 +24,7 @@ from kinetics_prep.errors import CLIP_ERRORS, ClipError
 from kinetics_prep.ledger import LedgerRow
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
+from kinetics_prep.shards import ShardTask
 from kinetics_prep.sources import Fetched
 
 SAME_LENGTH_SECONDS = 1.5
@@ -42,20 +44,30 @@ class Workshop:
     """As after --videos."""
     scratch: str
 
-    @functools.cached_property
+    @property
     def source(self):
-        source = sources.open_source(self.videos, Path(self.scratch))
-        source.list()
-        return source
+        with _OPENING:  # else each thread of a pool would list the folder for itself
+            return _source(self.videos, self.scratch)
 
-    @functools.cached_property
+    @property
     def engine(self):
-        # Clips run side by side; OpenCV's own threads would only fight over the cores.
-        cv2.setNumThreads(1)
-        return flow.engine(self.recipe.engine)
+        with _OPENING:
+            return _engine(self.recipe.engine)
 
-    def __getstate__(self):
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+_OPENING = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _source(videos: str, scratch: str):
+    return sources.open_source(videos, Path(scratch))
+
+
+@functools.lru_cache(maxsize=1)
+def _engine(name: str):
+    # Clips run side by side; OpenCV's own threads would only fight over the cores.
+    cv2.setNumThreads(1)
+    return flow.engine(name)
 
 
 class Stopwatch:
@@ -210,3 +222,11 @@ def quantized_flow(clip: Clip, engine, recipe: Recipe) -> QuantizedFlow:
         saturated_share=float(Fraction(saturated, computed)),
         last="repeated" if clip.next_frame is None else "next_frame",
     )
+
+
+def carry_out(row: PlanRow, task: ShardTask, workshop: Workshop) -> None:
+    """Settles a clip unless it is settled already, commits it, and assembles its shard if it was the last."""
+    if not shards.is_committed(task.layout, row):
+        settled, data = settle(row, workshop)
+        shards.commit_clip(task.layout, row, settled, data)
+    shards.assemble_if_complete(task, row.shard)

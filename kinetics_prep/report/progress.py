@@ -162,7 +162,11 @@ def format_rate(clips_per_second):
 
 
 def is_terminal(stream):
-    return hasattr(stream, "isatty") and stream.isatty()
+    """Whether a bar can be drawn there. A terminal that has no width, as `docker run -t` gives in CI, is a log."""
+    try:
+        return hasattr(stream, "isatty") and stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    except OSError:
+        return False
 
 
 def wants_colour(stream, environment=os.environ):
@@ -182,14 +186,14 @@ class _Bar:
             self._bar = tqdm(
                 total=state.total,
                 initial=state.done_already,
-                desc="kinetics-prep",
                 unit=" clips",
                 file=self._stream,
                 dynamic_ncols=True,
+                position=0,  # below no other bar: moving the cursor up would write over the lines of other people
                 colour="green" if wants_colour(self._stream) else None,
             )
-        # Set rather than updated: tqdm then computes the rate as the mean over this run, and a count may also fall.
-        self._bar.n = state.done
+        # Set rather than updated: tqdm then takes the rate as the mean over this run, and a count may also fall.
+        self._bar.n, self._bar.initial = state.done, min(state.done_already, state.done)
         self._bar.set_postfix(state.counts, refresh=False)
         self._bar.refresh()
 

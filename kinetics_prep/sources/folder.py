@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import functools
 import os
 import re
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ _OTHERS = set(
 
 
 class Folder:
-    """A folder and everything below it, listed once when first asked."""
+    """A folder and everything below it, listed when opened."""
 
     @staticmethod
     def accepts(text: str) -> bool:
@@ -38,21 +37,13 @@ class Folder:
 
     def __init__(self, root: Path):
         self.root = root
-
-    @functools.cached_property
-    def _files(self) -> dict[str, list[str]]:
+        self._files: dict[str, list[str]] = {}
         """Paths below the root by stem, and also by id for files named with times."""
-        files: dict[str, list[str]] = {}
-        for path in _walk(self.root):
+        for path in _walk(root):
             stem = os.path.splitext(os.path.basename(path))[0]
-            files.setdefault(stem, []).append(path)
+            self._files.setdefault(stem, []).append(path)
             if timed := _TIMED.match(stem):
-                files.setdefault(timed["id"], []).append(path)
-        return files
-
-    def list(self) -> None:
-        """Lists the folder now, so that threads do not each do it."""
-        self._files  # noqa: B018
+                self._files.setdefault(timed["id"], []).append(path)
 
     @contextlib.contextmanager
     def fetch(self, row: PlanRow) -> Iterator[Fetched]:

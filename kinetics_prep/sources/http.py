@@ -51,9 +51,6 @@ class HttpTemplate:
         except (ValueError, IndexError, KeyError) as error:
             raise BadOption(f"--videos {template!r} is not a template: {error}") from None
 
-    def list(self) -> None:
-        """Nothing to list."""
-
     def address(self, media_id, start_seconds, end_seconds, split, label) -> str:
         """The address for these values, each quoted for a URL."""
         times = [int(value) if float(value).is_integer() else value for value in (start_seconds, end_seconds)]

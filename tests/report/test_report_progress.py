@@ -20,17 +20,21 @@ class Clock:
 
 
 class Terminal:
-    """A real terminal of 100 columns: what is written to `stream`, `read` returns."""
+    """A real terminal: what was written to `stream`, `read` returns."""
 
-    def __init__(self):
+    def __init__(self, columns=100):
         pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
         self.stream = os.fdopen(theirs, "w", encoding="utf-8")
 
     def read(self):
-        self.stream.flush()
-        return os.read(self._ours, 1_000_000).decode()
+        """All of it, up to a mark, as one os.read may return a part."""
+        print(end="\f", file=self.stream, flush=True)
+        text = b""
+        while not text.endswith(b"\f"):
+            text += os.read(self._ours, 65536)
+        return text.decode()
 
     def close(self):
         self.stream.close()
@@ -126,10 +130,9 @@ def test_the_end_does_not_wait_for_the_next_poll():
 
 def test_the_error_of_the_body_comes_through_after_a_last_count():
     counts, log = {"written": 0}, io.StringIO()
-    with pytest.raises(KeyError, match="mine"):
-        with Progress(2, 0, counts.copy, log):
-            counts["written"] = 1
-            raise KeyError("mine")
+    with pytest.raises(KeyError, match="mine"), Progress(2, 0, counts.copy, log):
+        counts["written"] = 1
+        raise KeyError("mine")
     assert "1/2 clips (1 written)" in lines(log)[-1]
 
 
@@ -145,9 +148,8 @@ def test_a_count_that_fails_is_told_once_and_stops_nothing():
 
 
 def test_a_count_that_fails_does_not_hide_the_error_of_the_body():
-    with pytest.raises(KeyError, match="mine"):
-        with Progress(2, 0, refuse, io.StringIO()):
-            raise KeyError("mine")
+    with pytest.raises(KeyError, match="mine"), Progress(2, 0, refuse, io.StringIO()):
+        raise KeyError("mine")
 
 
 def test_a_log_that_was_closed_stops_nothing():
@@ -173,7 +175,21 @@ def test_a_terminal_gets_a_bar(terminal):
     with Progress(1200, 20, lambda: {"written": 118, "refused": 2}, terminal.stream):
         pass
     last = terminal.read().split("\r")[-2]
-    assert re.search(r"kinetics-prep: +10%\|.*120/1200 \[\d\d:\d\d<.* clips/s, written=118, refused=2\]", last)
+    assert re.search(r" 10%\|.*120/1200 \[\d\d:\d\d<.* clips/s, written=118, refused=2\]", last)
+
+
+def test_a_terminal_without_a_width_gets_lines():
+    terminal = Terminal(columns=0)
+    with Progress(1, 0, lambda: {"written": 1}, terminal.stream):
+        pass
+    assert "1/1 clips" in terminal.read()
+    terminal.close()
+
+
+def test_a_bar_knows_no_speed_where_less_is_left_than_was_found(terminal):
+    with Progress(10, 5, lambda: {"written": 3}, terminal.stream):
+        pass
+    assert "-" not in terminal.read()
 
 
 def test_a_bar_for_no_clips_at_all_is_no_error(terminal):

@@ -1,0 +1,1 @@
+"""Everything Beam, and nothing else: the stages, the graph, the runners."""

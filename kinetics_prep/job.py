@@ -1,0 +1,260 @@
+"""A run from the outside: what is asked for, the plan it leads to, and what came of it.
+
+    job = Job(annotations=("k400_val.csv",), videos="videos", output=Path("out"), recipe=recipe)
+    with planned(job) as plan:
+        ...                      # carry out every row, on any engine
+        summary = finish(plan)
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kinetics_prep import datasets, manifest, plan, recipe, shards
+from kinetics_prep.annotations import SPLITS, LabelMap
+from kinetics_prep.atomic import atomic, room_needed, write_json
+from kinetics_prep.datasets import Row
+from kinetics_prep.errors import BadAnnotations, BadOption, OtherRecipe
+from kinetics_prep.plan import PlanRow
+from kinetics_prep.prepare import Workshop
+from kinetics_prep.recipe import Recipe
+from kinetics_prep.shards import Layout, ShardTask
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the user asks for."""
+
+    annotations: tuple[str, ...]
+    videos: str
+    output: Path
+    recipe: Recipe
+    splits: tuple[str, ...] = ()
+    """Empty for every split that the annotations hold."""
+    labels: Path | None = None
+    """A label map, one label a line; None for the sorted labels of the annotations."""
+    only: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def __post_init__(self):
+        if self.limit is not None and self.limit < 1:
+            raise BadOption(f"--limit is {self.limit}, expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A job whose plan stands on disk."""
+
+    layout: Layout
+    tasks: tuple[ShardTask, ...]
+    workshop: Workshop
+
+    @property
+    def rows(self) -> int:
+        """Annotation rows, all splits together."""
+        return sum(task.rows for task in self.tasks)
+
+    def pending(self) -> Iterator[tuple[ShardTask, int]]:
+        """The shards that are not committed yet."""
+        for task in self.tasks:
+            for shard in range(task.of):
+                if not task.is_committed(shard):
+                    yield task, shard
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What came of a run."""
+
+    rows: int
+    written: int
+    refused: dict[str, int]
+    bytes: int
+
+    @property
+    def refused_rows(self) -> int:
+        return sum(self.refused.values())
+
+
+def read_annotations(paths: Iterable[str], default_split: str | None) -> list[Row]:
+    """Every row of some annotation files.
+
+    Raises:
+      BadAnnotations: if a file is not there, or is no annotation file.
+    """
+    rows = []
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise BadAnnotations(f"--annotations {path}: there is no such file")
+        rows.extend(datasets.DATASETS["kinetics-csv"].read(path, default_split))
+    if not any(row.annotation for row in rows):
+        reason = f"; the first one: {rows[0].error}" if rows else ""
+        raise BadAnnotations(f"none of {len(rows)} rows can be read{reason}")
+    return rows
+
+
+@contextlib.contextmanager
+def planned(job: Job) -> Iterator[Planned]:
+    """Plans a job, or finds the plan it had when it was interrupted, and locks the output folder.
+
+    Raises:
+      OtherRecipe: if the folder holds the output of another recipe, label map or plan.
+      BadAnnotations, BadOption: if the job makes no sense.
+    """
+    layout = Layout(job.output)
+    rows = read_annotations(job.annotations, job.splits[0] if len(job.splits) == 1 else None)
+    labels = _label_map(job, rows)
+    splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
+    plans = {split: list(_arranged(job, rows, labels, split)) for split in splits}
+    with room_needed(job.output):
+        layout.scratch.mkdir(parents=True, exist_ok=True)
+    with _locked(layout):
+        _clear(layout.scratch)
+        digest = _same_recipe(layout, job.recipe)
+        _same_labels(layout, labels)
+        tasks = [_task(layout, job.recipe, digest, split, plans[split]) for split in splits]
+        workshop = Workshop(job.recipe, digest, job.videos, str(layout.scratch))
+        yield Planned(layout, tuple(tasks), workshop)
+
+
+def _label_map(job: Job, rows: list[Row]) -> LabelMap:
+    if job.labels is None:
+        return LabelMap.from_labels(row.annotation.label for row in rows if row.annotation)
+    try:
+        return LabelMap.parse(job.labels.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadOption(f"--labels {job.labels} cannot be read: {error}") from None
+
+
+def _arranged(job: Job, rows: list[Row], labels: LabelMap, split: str) -> Iterator[PlanRow]:
+    chosen = plan.select(rows, split, job.only)
+    return plan.arrange(chosen, split, labels, job.recipe.clips_per_shard, job.limit)
+
+
+@contextlib.contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # no such lock on Windows
+        yield
+        return
+    with open(layout.work / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OtherRecipe(f"another run is writing to {layout.output}; wait for it, or choose another --output") from None
+        yield
+
+
+def _clear(folder: Path) -> None:
+    # What a killed run left under no final name.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+def _same_recipe(layout: Layout, wanted: Recipe) -> str:
+    tools = recipe.versions(wanted)
+    digest = recipe.digest(wanted, tools)
+    content = {"version": 1, "digest": digest, "recipe": wanted.settings(), "versions": tools}
+    if not layout.recipe.exists():
+        write_json(layout.recipe, content, layout.scratch)
+        return digest
+    found = json.loads(layout.recipe.read_text("utf-8"))
+    if found.get("digest") != digest:
+        differences = [*_differences(found, content, "recipe"), *_differences(found, content, "versions")]
+        raise OtherRecipe(
+            f"{layout.output} was prepared by another recipe: {'; '.join(differences)}. "
+            "Use the same settings and versions to go on, or another --output"
+        )
+    return digest
+
+
+def _differences(found: dict, wanted: dict, part: str) -> list[str]:
+    there, here = found.get(part, {}), wanted[part]
+    keys = sorted(there.keys() | here.keys())
+    return [f"{key} is {there.get(key)} there and {here.get(key)} here" for key in keys if there.get(key) != here.get(key)]
+
+
+def _same_labels(layout: Layout, labels: LabelMap) -> None:
+    text = "".join(f"{label}\n" for label in labels.labels)
+    if not layout.labels.exists():
+        with atomic(layout.labels, layout.scratch) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    elif layout.labels.read_text("utf-8") != text:
+        found = len(layout.labels.read_text("utf-8").splitlines())
+        raise OtherRecipe(
+            f"{layout.labels} holds other labels ({found}) than these annotations ({len(labels)}), so class ids would "
+            "disagree. Give both runs the same --labels FILE, or choose another --output"
+        )
+
+
+def _task(layout: Layout, wanted: Recipe, digest: str, split: str, rows: list[PlanRow]) -> ShardTask:
+    path, sha256 = layout.plan(split), plan_sha256(rows)
+    if not path.exists():
+        with atomic(path, layout.scratch) as temporary:
+            plan.write(temporary, rows)
+    else:
+        found = list(plan.read(path))
+        if plan_sha256(found) != sha256:
+            raise OtherRecipe(
+                f"{path} plans other rows: {len(found)} there, {len(rows)} here. A plan never changes: use the same "
+                "--annotations, --only and --limit to go on, or another --output"
+            )
+    return ShardTask(str(layout.output), split, len(rows), wanted.clips_per_shard, wanted.formats, digest, sha256)
+
+
+def plan_sha256(rows: Iterable[PlanRow]) -> str:
+    """Of a plan's content, whatever version of Parquet holds it."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(dataclasses.astuple(row)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def settled(done: Planned) -> dict[str, int]:
+    """How many rows are done so far: {"written": ..., "refused": ...}. Cheap enough to ask every second.
+
+    Rows of shards not yet assembled count as "under way".
+    """
+    counts = {"written": 0, "refused": 0, "waiting for their shard": 0}
+    for task in done.tasks:
+        for shard in range(task.of):
+            marker = manifest.marker_counts(task.layout.marker(task.name(shard)))
+            if marker:
+                counts["written"] += marker[0]
+                counts["refused"] += marker[1]
+            else:
+                counts["waiting for their shard"] += shards.objects_committed(task.layout, task.split, shard)
+    return counts
+
+
+def finish(done: Planned) -> Summary:
+    """Writes dataset.json and tidies up, once every shard is committed.
+
+    Raises:
+      IncompleteShard: if one is not.
+    """
+    content = manifest.build(done.layout)
+    manifest.expect_complete(done.tasks, content)
+    manifest.write(done.layout, content)
+    for task in done.tasks:
+        shutil.rmtree(done.layout.work / task.split, ignore_errors=True)
+    if set(content["splits"]) == {path.stem for path in (done.layout.output / "plan").glob("*.parquet")}:
+        shutil.rmtree(done.layout.work, ignore_errors=True)
+    return summary(content, [task.split for task in done.tasks])
+
+
+def summary(content: dict, splits: Iterable[str]) -> Summary:
+    """Of some splits of a manifest."""
+    refused, rows, written, size = {}, 0, 0, 0
+    for split in splits:
+        part = content["splits"][split]
+        rows, written = rows + part["rows"], written + part["written"]
+        size += sum(file["bytes"] for shard in part["shards"] for file in shard["files"].values())
+        for reason, count in part["refused"].items():
+            refused[reason] = refused.get(reason, 0) + count
+    return Summary(rows, written, dict(sorted(refused.items(), key=lambda item: -item[1])), size)

@@ -1,0 +1,108 @@
+"""dataset.json: what an output folder holds, how it was made, with which versions.
+
+It is made from the markers alone, so it says nothing that the shards do not bear out.
+"""
+
+import functools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import jsonschema
+
+from kinetics_prep import recipe, schemas, shards
+from kinetics_prep.atomic import sha256_of, write_json
+from kinetics_prep.errors import CorruptShard, IncompleteShard
+from kinetics_prep.shards import Layout, ShardTask
+
+
+def build(layout: Layout) -> dict:
+    """The manifest of every split that is complete."""
+    made = json.loads(layout.recipe.read_text("utf-8"))
+    labels = layout.labels.read_text("utf-8").splitlines()
+    splits = {}
+    for path in sorted((layout.output / "plan").glob("*.parquet")):
+        part = _split(layout, path)
+        if part:
+            splits[path.stem] = part
+    content = {
+        "version": 1,
+        "recipe": made["recipe"],
+        "digest": made["digest"],
+        "versions": made["versions"],
+        "provenance": recipe.provenance(),
+        "labels": {"path": "labels.txt", "count": len(labels), "sha256": sha256_of(layout.labels)},
+        "splits": splits,
+    }
+    jsonschema.validate(content, schemas.load("dataset"))
+    return content
+
+
+def _split(layout: Layout, path: Path) -> dict | None:
+    """One split's part, or None if a shard is missing."""
+    paths = sorted((layout.output / "markers").glob(f"{path.stem}-*.json"))
+    markers = [shards.read_marker(marker) for marker in paths]
+    if not markers or len(markers) != markers[0]["of"]:
+        return None
+    refused = {}
+    for marker in markers:
+        for reason, count in marker["refused"].items():
+            refused[reason] = refused.get(reason, 0) + count
+    return {
+        "plan": path.relative_to(layout.output).as_posix(),
+        "plan_sha256": markers[0]["plan_sha256"],
+        "rows": sum(marker["rows"] for marker in markers),
+        "written": sum(marker["written"] for marker in markers),
+        "refused": dict(sorted(refused.items())),
+        "shards": [{key: marker[key] for key in ("shard", "written", "files", "ledger")} for marker in markers],
+    }
+
+
+def expect_complete(tasks: Iterable[ShardTask], content: dict) -> None:
+    """Makes sure that every row of every plan is written or refused.
+
+    Raises:
+      IncompleteShard: if one is not.
+    """
+    for task in tasks:
+        part = content["splits"].get(task.split)
+        if part is None:
+            missing = [task.name(shard) for shard in range(task.of) if not task.is_committed(shard)]
+            raise IncompleteShard(f"{len(missing)} of {task.of} shards are missing, such as {missing[0]}")
+        settled = part["written"] + sum(part["refused"].values())
+        if not task.rows == part["rows"] == settled:
+            raise IncompleteShard(f"{task.split}: {task.rows} rows are planned and {settled} are settled")
+
+
+def write(layout: Layout, content: dict) -> None:
+    """Writes dataset.json."""
+    write_json(layout.manifest, content, layout.scratch)
+
+
+def read(layout: Layout) -> dict:
+    """Reads dataset.json.
+
+    Raises:
+      CorruptShard: if it is missing or not a manifest.
+    """
+    try:
+        content = json.loads(layout.manifest.read_text("utf-8"))
+        jsonschema.validate(content, schemas.load("dataset"))
+    except FileNotFoundError:
+        raise CorruptShard(f"{layout.output} holds no dataset.json: not prepared, or not finished") from None
+    except (ValueError, jsonschema.ValidationError) as error:
+        raise CorruptShard(f"{layout.manifest} is not a manifest: {getattr(error, 'message', error)}") from None
+    return content
+
+
+@functools.lru_cache(maxsize=100_000)
+def _committed_counts(path: Path) -> tuple[int, int]:
+    marker = shards.read_marker(path)
+    return marker["written"], sum(marker["refused"].values())
+
+
+def marker_counts(path: Path) -> tuple[int, int] | None:
+    """(written, refused) of a committed shard; markers never change, so each is read once."""
+    return _committed_counts(path) if path.exists() else None
+
+

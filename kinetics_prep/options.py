@@ -1,0 +1,179 @@
+"""The flags of `kinetics-prep flow`, shared by the command line and by `pipelines/`."""
+
+import argparse
+import os
+from fractions import Fraction
+from pathlib import Path
+
+from kinetics_prep import flow, sample
+from kinetics_prep.annotations import SPLITS, split_named
+from kinetics_prep.errors import BadOption, MalformedRow
+from kinetics_prep.flow import TVL1
+from kinetics_prep.formats import FORMATS
+from kinetics_prep.job import Job
+from kinetics_prep.quantize import QUANTIZERS
+from kinetics_prep.recipe import FLOW_ENCODINGS, Recipe
+
+DESCRIPTION = """\
+Prepares clips: gets each annotated video, trims it, resamples it, computes TV-L1 optical flow,
+and writes sharded records. Every annotation row ends in the ledger, written or refused.
+A run that is stopped, by whatever, goes on where it was when the same command is given again.
+"""
+
+EPILOG = """\
+examples:
+  kinetics-prep flow --split train
+      prepares the sample data set that comes with the package
+  kinetics-prep flow --annotations k400_val.csv --videos /data/k400 --output k400
+      prepares every split of the file from a folder of videos
+  kinetics-prep flow --annotations k400_val.csv --output k400 \\
+      --videos 'https://mirror.example/val/{id}_{start:06d}_{end:06d}.mp4'
+      the same from a mirror
+
+exit code:
+  0  every row is accounted for: written, or refused for a reason that the ledger holds
+  2  the run could not start or go on; the message says what to mend
+  3  as 0, and more rows were refused than --max-refused allows
+"""
+
+
+def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `flow` to a parser."""
+    what = parser.add_argument_group("what to prepare")
+    what.add_argument(
+        "--annotations", action="append", metavar="FILE", help="Kinetics CSV, any variant; may be given again. "
+        "Without it, the sample data set"
+    )  # fmt: skip
+    what.add_argument(
+        "--videos", metavar="WHERE", help="folder of videos named <id>.* (the whole video) or <id>_<start>_<end>.* "
+        "(already trimmed), at any depth; or an http(s) URL with {id} in it and, for trimmed files, {start} and {end}"
+    )  # fmt: skip
+    what.add_argument(
+        "--split", type=_split, metavar="{train,val,test}", help="one split only; default: all that the file holds"
+    )
+    what.add_argument("--only", nargs="+", metavar="LABEL", default=[], help="these classes only; ids stay the same")
+    what.add_argument("--limit", type=int, metavar="N", help="at most N rows of each split, a fair sample of the classes")
+    what.add_argument(
+        "--labels", type=Path, metavar="FILE", help="label map, one label a line in the order of the class ids; "
+        "default: the labels of the annotations, sorted"
+    )  # fmt: skip
+
+    where = parser.add_argument_group("where to")
+    where.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: <name of the annotations>-prepared, here"
+    )
+    where.add_argument(
+        "--format", type=_words, default=("tfrecord",), metavar="LIST", help=f"of {','.join(FORMATS)}; default: tfrecord"
+    )
+    where.add_argument("--clips-per-shard", type=int, default=64, metavar="N", help="default: 64")
+
+    how = parser.add_argument_group("how; the defaults are those of the I3D paper")
+    how.add_argument("--fps", type=_fps, default=Fraction(25), help="frames per second, such as 25 or 30000/1001; default: 25")
+    how.add_argument("--short-side", type=int, default=256, metavar="PX", help="default: 256; the aspect is kept")
+    how.add_argument("--clip-seconds", type=float, default=10.0, metavar="S", help="longest clip; default: 10")
+    how.add_argument(
+        "--min-seconds", type=float, default=1.0, metavar="S",
+        help="a video that ends early is kept if it has at least so much of the clip; default: 1",
+    )  # fmt: skip
+    how.add_argument(
+        "--engine", default="auto", metavar="NAME", help=f"of {', '.join(('auto', *flow.ENGINES))}; what computes the flow"
+    )
+    how.add_argument(
+        "--tvl1", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of TV-L1, such as lambda=0.2 warps=3"
+    )
+    how.add_argument("--quantizer", default="symmetric", help=f"of {', '.join(QUANTIZERS)}; default: symmetric")
+    how.add_argument("--flow-encoding", default="jpeg", help=f"of {', '.join(FLOW_ENCODINGS)}; default: jpeg")
+    how.add_argument("--jpeg-quality", type=int, default=95, metavar="Q", help="1 to 100; default: 95")
+
+    run = parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner")
+    run.add_argument("--workers", type=int, default=None, metavar="N", help="clips at a time; default: one per core")
+    run.add_argument(
+        "--max-refused", type=_share, default=None, metavar="N|N%%",
+        help="exit with code 3 if more rows, or a larger share of them, are refused; default: any number may be",
+    )  # fmt: skip
+
+
+def _split(word: str) -> str:
+    try:
+        return split_named(word)
+    except MalformedRow:
+        raise argparse.ArgumentTypeError(f"unknown split {word!r}, expected one of {', '.join(SPLITS)}") from None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _fps(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number or fraction") from None
+
+
+def _share(text: str) -> tuple[float, bool]:
+    """(number, whether it is a share of 1)."""
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of rows nor a share such as 5%")
+    return (number / 100, True) if text.endswith("%") else (number, False)
+
+
+def too_many_refused(allowed: tuple[float, bool] | None, refused: int, rows: int) -> bool:
+    """Whether more rows were refused than `--max-refused` allows."""
+    if allowed is None:
+        return False
+    number, is_share = allowed
+    return refused > number * (rows if is_share else 1)
+
+
+def job_from(arguments: argparse.Namespace) -> Job:
+    """The job that parsed flags ask for; the sample data set if they name no annotations.
+
+    Raises:
+      BadOption: if they make no sense together.
+    """
+    if bool(arguments.annotations) != bool(arguments.videos):
+        given, missing = ("--annotations", "--videos") if arguments.annotations else ("--videos", "--annotations")
+        raise BadOption(f"{given} also needs {missing}; with neither, the sample data set is prepared")
+    annotations = tuple(arguments.annotations or (str(sample.ANNOTATIONS),))
+    name = Path(annotations[0]).stem if arguments.annotations else "sample"
+    return Job(
+        annotations=annotations,
+        videos=arguments.videos or str(sample.VIDEOS),
+        output=arguments.output or Path(f"{name}-prepared"),
+        recipe=_recipe(arguments),
+        splits=(arguments.split,) if arguments.split else (),
+        labels=arguments.labels,
+        only=tuple(arguments.only),
+        limit=arguments.limit,
+    )
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    return Recipe(
+        engine=flow.choose(arguments.engine),
+        fps=arguments.fps,
+        short_side=arguments.short_side,
+        clip_seconds=arguments.clip_seconds,
+        min_seconds=min(arguments.min_seconds, arguments.clip_seconds),
+        tvl1=TVL1.parse(arguments.tvl1),
+        quantizer=arguments.quantizer,
+        flow_encoding=arguments.flow_encoding,
+        jpeg_quality=arguments.jpeg_quality,
+        formats=arguments.format,
+        clips_per_shard=arguments.clips_per_shard,
+    )
+
+
+def workers_from(arguments: argparse.Namespace) -> int:
+    """Clips at a time: as asked, else one per core that this process may use."""
+    if arguments.workers is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if arguments.workers < 1:
+        raise BadOption(f"--workers is {arguments.workers}, expected at least 1")
+    return arguments.workers

@@ -1,0 +1,1 @@
+"""What one launches on an engine."""
