@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -111,9 +112,8 @@ def planned(job: Job) -> Iterator[Planned]:
     splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
     plans = {split: list(_arranged(job, rows, labels, split)) for split in splits}
     with room_needed(job.output):
-        layout.scratch.mkdir(parents=True, exist_ok=True)
+        job.output.mkdir(parents=True, exist_ok=True)
     with _locked(layout):
-        _clear(layout.scratch)
         digest = _same_recipe(layout, job.recipe)
         _same_labels(layout, labels)
         tasks = [_task(layout, job.recipe, digest, split, plans[split]) for split in splits]
@@ -137,23 +137,24 @@ def _arranged(job: Job, rows: list[Row], labels: LabelMap, split: str) -> Iterat
 
 @contextlib.contextmanager
 def _locked(layout: Layout) -> Iterator[None]:
+    """Keeps other runs out of the folder, and gives scratch space. The lock dies with the process."""
     try:
         import fcntl
     except ImportError:  # no such lock on Windows
+        fcntl = None
+    folder = os.open(layout.output, os.O_RDONLY) if fcntl else None
+    try:
+        if fcntl:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # What a killed run left under no final name goes.
+        shutil.rmtree(layout.scratch, ignore_errors=True)
+        layout.scratch.mkdir(parents=True)
         yield
-        return
-    with open(layout.work / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OtherRecipe(f"another run is writing to {layout.output}; wait for it, or choose another --output") from None
-        yield
-
-
-def _clear(folder: Path) -> None:
-    # What a killed run left under no final name.
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    except BlockingIOError:
+        raise OtherRecipe(f"another run is writing to {layout.output}; wait for it, or choose another --output") from None
+    finally:
+        if folder is not None:
+            os.close(folder)
 
 
 def _same_recipe(layout: Layout, wanted: Recipe) -> str:
@@ -218,9 +219,9 @@ def plan_sha256(rows: Iterable[PlanRow]) -> str:
 def settled(done: Planned) -> dict[str, int]:
     """How many rows are done so far: {"written": ..., "refused": ...}. Cheap enough to ask every second.
 
-    Rows of shards not yet assembled count as "under way".
+    Rows done whose shard is not assembled yet count as "waiting".
     """
-    counts = {"written": 0, "refused": 0, "waiting for their shard": 0}
+    counts = {"written": 0, "refused": 0, "waiting": 0}
     for task in done.tasks:
         for shard in range(task.of):
             marker = manifest.marker_counts(task.layout.marker(task.name(shard)))
@@ -228,7 +229,7 @@ def settled(done: Planned) -> dict[str, int]:
                 counts["written"] += marker[0]
                 counts["refused"] += marker[1]
             else:
-                counts["waiting for their shard"] += shards.objects_committed(task.layout, task.split, shard)
+                counts["waiting"] += shards.objects_committed(task.layout, task.split, shard)
     return counts
 
 

@@ -27,9 +27,9 @@ from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import ShardTask
 from kinetics_prep.sources import Fetched
 
-SAME_LENGTH_SECONDS = 1.5
-"""A file is about as long as a clip if it differs by no more. Copies cut at key frames or with
-`-t` run up to a second over."""
+SAME_LENGTH_SHARE = 0.15
+"""A file is about as long as a clip if it differs by no more of the clip's length. Copies of 10 s
+that were cut at key frames or with `-t` run up to a second over."""
 
 _ENDS_WITH_CLIP_SECONDS = 0.5
 
@@ -195,8 +195,9 @@ def is_trimmed(found: Video, annotation: Annotation) -> bool:
     lasts = found.duration_seconds
     if lasts is None:
         return False
+    seconds = annotation.end_seconds - annotation.start_seconds
     too_short = lasts < annotation.end_seconds - _ENDS_WITH_CLIP_SECONDS
-    return too_short and abs(lasts - (annotation.end_seconds - annotation.start_seconds)) <= SAME_LENGTH_SECONDS
+    return too_short and abs(lasts - seconds) <= SAME_LENGTH_SHARE * seconds
 
 
 def quantized_flow(clip: Clip, engine, recipe: Recipe) -> QuantizedFlow:

@@ -1,0 +1,411 @@
+"""The main job end to end: annotation rows and videos in, shards and ledger out, on real Beam runners."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import QUICK_TVL1, numbered_frames, write_video
+
+from kinetics_prep import plan, prepare, shards, tables
+from kinetics_prep.cli import CANNOT_GO_ON, INVALID, OK, TOO_MANY_REFUSED, main
+from kinetics_prep.formats import FORMATS
+from kinetics_prep.shards import Layout
+
+QUICK = (
+    *("--fps", "5", "--short-side", "32", "--clip-seconds", "1", "--min-seconds", "0.4", "--clips-per-shard", "3"),
+    *("--format", "tfrecord,parquet", "--tvl1", f"scales={QUICK_TVL1.scales}", "warps=1", "iterations=3"),
+)
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(4):
+        moving = np.roll(numbered_frames(50), number, axis=1)
+        write_video(folder / f"video{number}.mp4", moving)
+    (folder / "broken.mp4").write_bytes(b"this is no video")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def annotations(tmp_path_factory) -> Path:
+    """Ten rows of train: seven good ones, a missing, a broken and a late one; and one of val."""
+    path = tmp_path_factory.mktemp("annotations") / "tiny.csv"
+    rows = [("walking", f"video{k % 4}", 0.25 * (k // 4), "train") for k in range(7)]
+    rows += [("running", "missing", 0, "train"), ("running", "broken", 0, "train"), ("walking", "video0", 7, "train")]
+    rows += [("running", "video1", 0, "val")]
+    lines = [f"{label},{media},{start},{start + 1},{split}" for label, media, start, split in rows]
+    path.write_text("label,youtube_id,time_start,time_end,split\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def command(videos, annotations) -> tuple[str, ...]:
+    return ("flow", "--annotations", str(annotations), "--videos", str(videos), "--split", "train", *QUICK)
+
+
+@pytest.fixture(scope="session")
+def reference(command, tmp_path_factory) -> Path:
+    """The output of an uninterrupted run with one worker."""
+    output = tmp_path_factory.mktemp("reference") / "out"
+    assert main([*command, "--output", str(output), "--workers", "1"]) == OK
+    return output
+
+
+def digests(output: Path) -> dict[str, str]:
+    """Everything but the ledger, which says how many seconds each clip took."""
+    names = [path for path in output.rglob("*") if path.is_file() and path.parent.name not in ("ledger", "markers")]
+    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+
+
+def ledger(output: Path) -> dict[str, dict]:
+    rows = [row for path in sorted(output.glob("ledger/*.parquet")) for row in tables.read(path, "ledger")]
+    assert len({row["clip_id"] for row in rows}) == len(rows)
+    return {row["clip_id"]: row for row in rows}
+
+
+def spawn(*arguments: str, **options) -> subprocess.Popen:
+    command = (sys.executable, "-m", "kinetics_prep", *arguments)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_every_row_ends_in_the_ledger_written_or_refused(reference):
+    rows = ledger(reference)
+    reasons = {row["media_id"]: row["reason"] for row in rows.values() if row["status"] == "refused"}
+    assert len(rows) == 10
+    assert reasons == {"missing": "not_found", "broken": "unreadable", "video0": "clip_out_of_range"}
+    assert sum(row["status"] == "written" for row in rows.values()) == 7
+
+
+def test_shards_hold_the_written_clips_in_the_order_of_the_plan(reference):
+    written = {clip_id for clip_id, row in ledger(reference).items() if row["status"] == "written"}
+    expected = [row.clip_id for row in plan.read(Layout(reference).plan("train")) if row.clip_id in written]
+    for name, module in FORMATS.items():
+        paths = sorted((reference / name).iterdir())
+        assert [record["example/id"] for path in paths for record in module.read_shard(path)] == expected
+
+
+def test_both_formats_hold_the_same_records(reference):
+    for path in (reference / "tfrecord").iterdir():
+        twin = reference / "parquet" / path.with_suffix(".parquet").name
+        assert list(FORMATS["tfrecord"].read_shard(path)) == list(FORMATS["parquet"].read_shard(twin))
+
+
+def test_the_manifest_counts_what_is_there(reference):
+    train = json.loads((reference / "dataset.json").read_text())["splits"]["train"]
+    assert (train["rows"], train["written"]) == (10, 7)
+    assert train["refused"] == {"clip_out_of_range": 1, "not_found": 1, "unreadable": 1}
+    for shard in train["shards"]:
+        for file in shard["files"].values():
+            assert hashlib.sha256((reference / file["path"]).read_bytes()).hexdigest() == file["sha256"]
+
+
+def test_nothing_is_left_of_the_work(reference):
+    assert not (reference / ".work").exists()
+
+
+def test_four_workers_write_the_bytes_of_one(command, reference, tmp_path):
+    assert main([*command, "--output", str(tmp_path / "out"), "--workers", "4"]) == OK
+    assert digests(tmp_path / "out") == digests(reference)
+
+
+def test_a_finished_run_is_not_done_again(command, tmp_path):
+    output = tmp_path / "out"
+    assert main([*command, "--limit", "3", "--output", str(output)]) == OK
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*-of-*")}
+    assert main([*command, "--limit", "3", "--output", str(output)]) == OK
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*-of-*")} == before
+
+
+def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes_and_no_clip_done_twice(command, reference, tmp_path):
+    output, moments = tmp_path / "out", random.Random(2007)
+    layout, seconds = Layout(output), {}
+    killed = 0
+    while killed < 10:
+        process = spawn(*command, "--output", str(output), "--workers", "2")
+        try:
+            # From before the first import is done until after the last clip.
+            process.communicate(timeout=moments.uniform(0.3, 3.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        killed += 1
+        for clip_id, spent in committed(layout).items():
+            assert seconds.setdefault(clip_id, spent) == spent, f"{clip_id} was done twice"
+    process = spawn(*command, "--output", str(output), "--workers", "2")
+    _, said = process.communicate()
+    assert process.returncode == OK, said
+    assert digests(output) == digests(reference)
+    assert {clip_id: row["seconds"] for clip_id, row in ledger(output).items()}.items() >= seconds.items()
+
+
+def committed(layout: Layout) -> dict[str, float]:
+    """Seconds spent on each clip that is committed: they are never the same twice."""
+    done = {}
+    for path in layout.work.glob("*/*/*.clip"):
+        row, _ = shards.read_clip(path)
+        done[row.clip_id] = row.seconds
+    for marker in layout.output.glob("markers/*.json"):
+        path = layout.output / shards.read_marker(marker)["ledger"]
+        done |= {row["clip_id"]: row["seconds"] for row in tables.read(path, "ledger")}
+    return done
+
+
+def test_the_portable_runner_writes_the_same_bytes(command, reference, tmp_path, monkeypatch):
+    from apache_beam.runners.portability import local_job_service
+    from apache_beam.runners.worker import worker_pool_main
+
+    # Beam's worker pool starts "python", whichever that is.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    server = local_job_service.LocalJobServicer(str(tmp_path / "staging"))
+    port = server.start_grpc_server(0)
+    pool, pool_server = worker_pool_main.BeamFnExternalWorkerPoolServicer.start(use_process=True)
+    beam_flags = (
+        *("--runner", "PortableRunner", "--job_endpoint", f"localhost:{port}"),
+        *("--environment_type", "EXTERNAL", "--environment_config", str(pool)),
+    )
+    try:
+        assert main([*command, "--output", str(tmp_path / "out"), "--workers", "2", *beam_flags]) == OK
+    finally:
+        pool_server.stop(0)
+        server.stop()
+    assert digests(tmp_path / "out") == digests(reference)
+
+
+def test_a_damaged_clip_object_is_done_again(command, reference, tmp_path):
+    output = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        # An uncommitted shard, with one of its objects cut short as after a power cut.
+        patch.setattr(shards, "assemble", lambda task, shard: False)
+        assert main([*command, "--output", str(output)]) == CANNOT_GO_ON
+    objects = sorted((output / ".work").glob("train/*/*.clip"))
+    assert objects
+    objects[0].write_bytes(objects[0].read_bytes()[:-9])
+    assert main([*command, "--output", str(output)]) == OK
+    assert digests(output) == digests(reference)
+
+
+def test_assembly_refuses_a_shard_with_a_row_unaccounted_for(reference, tmp_path):
+    from kinetics_prep.errors import IncompleteShard
+
+    content = json.loads((reference / "markers" / "train-00000-of-00004.json").read_text())
+    layout = Layout(tmp_path)
+    layout.plan("train").parent.mkdir()
+    layout.plan("train").write_bytes(Layout(reference).plan("train").read_bytes())
+    task = shards.ShardTask(str(tmp_path), "train", 10, 3, ("tfrecord",), content["recipe"], content["plan_sha256"])
+    with pytest.raises(IncompleteShard, match="3 of 3 rows unaccounted for"):
+        shards.assemble(task, 0)
+    assert not list(tmp_path.glob("tfrecord/*"))
+
+
+def test_two_splits_share_a_folder_and_a_label_map(command, tmp_path):
+    output = str(tmp_path / "out")
+    both = [word for word in command if word not in ("--split", "train")]
+    assert main([*both, "--output", output]) == OK
+    manifest = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert {split: part["rows"] for split, part in manifest["splits"].items()} == {"train": 10, "val": 1}
+    assert (tmp_path / "out" / "labels.txt").read_text() == "running\nwalking\n"
+    assert main(["validate", output]) == OK
+
+
+def test_max_refused_has_an_exit_code_of_its_own(command, tmp_path):
+    run = [*command, "--output", str(tmp_path / "out")]
+    assert main([*run, "--max-refused", "3"]) == OK
+    assert main([*run, "--max-refused", "2"]) == TOO_MANY_REFUSED
+    assert main([*run, "--max-refused", "29%"]) == TOO_MANY_REFUSED
+    assert main([*run, "--max-refused", "30%"]) == OK
+
+
+def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
+    assert main([*command, "--only", "walking", "--output", str(tmp_path / "out")]) == OK
+    indexes = {row.label_index for row in plan.read(Layout(tmp_path / "out").plan("train"))}
+    assert indexes == {1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--annotations", "nowhere.csv"), "there is no such file"),
+        (("--videos", "nowhere"), "is not a folder"),
+        (("--only", "waking"), "no row bears this label; there are 'walking'"),
+        (("--engine", "magic"), "engine is 'magic', expected auto or one of"),
+        (("--engine", "opencv-cuda"), "cannot run here"),
+        (("--format", "jpeg"), "expected one or more of tfrecord, parquet"),
+        (("--quantizer", "none"), "expected one of symmetric, mediapipe, denseflow"),
+        (("--short-side", "3"), "short_side is 3, expected 16 to 4096"),
+        (("--tvl1", "tau=fast"), "tau must be of type float"),
+        (("--labels", "nowhere.txt"), "cannot be read"),
+        (("--wrokers", "3"), "--wrokers: known neither to kinetics-prep nor to Apache Beam"),
+        (("--direct_running_mode", "multi_threading"), "silently loses elements"),
+        (("--workers", "0"), "expected at least 1"),
+        (("--limit", "0"), "expected at least 1"),
+        (("--split", "test"), "no readable row of split 'test'; the annotations hold train, val"),
+    ],
+)
+def test_what_the_user_must_mend_is_one_line_and_exit_code_2(command, change, message, tmp_path, capsys):
+    arguments = list(command)
+    if change[0] in ("--annotations", "--videos"):
+        place = arguments.index(change[0])
+        arguments[place : place + 2] = []
+    if main([*arguments, "--output", str(tmp_path / "out"), *change]) != CANNOT_GO_ON:
+        pytest.fail("it went on")
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("kinetics-prep: ") and message in said
+
+
+def test_an_unknown_split_is_refused_by_name(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--split", "trian"])
+    assert "unknown split 'trian', expected one of train, val, test" in capsys.readouterr().err
+
+
+def test_a_folder_with_another_recipe_is_left_alone(command, reference, capsys):
+    before = digests(reference)
+    assert main([*command, "--output", str(reference), "--fps", "6"]) == CANNOT_GO_ON
+    assert "fps is 5 there and 6 here" in capsys.readouterr().err
+    assert main([*command, "--output", str(reference), "--limit", "2"]) == CANNOT_GO_ON
+    assert "10 there, 2 here" in capsys.readouterr().err
+    assert digests(reference) == before
+
+
+def test_other_labels_in_the_same_folder_are_refused(command, reference, tmp_path, capsys):
+    (tmp_path / "labels.txt").write_text("walking\nrunning\n")
+    assert main([*command, "--output", str(reference), "--labels", str(tmp_path / "labels.txt")]) == CANNOT_GO_ON
+    assert "class ids would disagree" in capsys.readouterr().err
+
+
+def test_a_label_that_the_map_lacks_refuses_its_rows(command, tmp_path):
+    (tmp_path / "labels.txt").write_text("walking\n")
+    assert main([*command, "--output", str(tmp_path / "out"), "--labels", str(tmp_path / "labels.txt")]) == OK
+    refused = [row for row in ledger(tmp_path / "out").values() if row["reason"] == "unknown_label"]
+    assert {row["label"] for row in refused} == {"running"}
+
+
+def test_a_full_disk_stops_the_run_loses_nothing_and_goes_on_later(command, reference, tmp_path):
+    import resource
+
+    output = tmp_path / "out"
+
+    def small_files_only():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = spawn(*command, "--output", str(output), preexec_fn=small_files_only)
+    _, said = process.communicate()
+    assert process.returncode == CANNOT_GO_ON, said
+    assert "no room to write" in said.splitlines()[-1] and "Traceback" not in said
+    assert main([*command, "--output", str(output)]) == OK
+    assert digests(output) == digests(reference)
+
+
+def test_two_runs_do_not_write_to_one_folder(command, tmp_path, capsys):
+    fcntl = pytest.importorskip("fcntl")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    assert main([*command, "--output", str(tmp_path)]) == CANNOT_GO_ON
+    os.close(folder)
+    assert "another run is writing" in capsys.readouterr().err
+
+
+def test_validate_finds_nothing_wrong_with_what_was_written(reference, capsys):
+    assert main(["validate", str(reference)]) == OK
+    assert "7 clips read back, nothing wrong" in capsys.readouterr().out
+
+
+def copied(reference: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(reference, tmp_path / "copy"))
+
+
+def damage_shard(folder: Path) -> str:
+    path = sorted((folder / "tfrecord").iterdir())[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return "checksum is not the one in dataset.json"
+
+
+def remove_shard(folder: Path) -> str:
+    sorted((folder / "parquet").iterdir())[0].unlink()
+    return "No such file"
+
+
+def swap_labels(folder: Path) -> str:
+    (folder / "labels.txt").write_text("walking\nrunning\n")
+    return "is not the file that dataset.json knows"
+
+
+def add_stranger(folder: Path) -> str:
+    (folder / "tfrecord" / "train-00009-of-00004.tfrecord").write_bytes(b"")
+    return "is not in dataset.json"
+
+
+def lose_ledger_row(folder: Path) -> str:
+    path = sorted((folder / "ledger").iterdir())[0]
+    rows = list(tables.read(path, "ledger"))
+    tables.write(path, "ledger", [rows[1:]])
+    return "rows are not the 3 that were planned"
+
+
+def lose_manifest(folder: Path) -> str:
+    (folder / "dataset.json").unlink()
+    return "holds no dataset.json"
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_shard, remove_shard, swap_labels, add_stranger, lose_ledger_row, lose_manifest]
+)
+def test_validate_names_what_is_wrong(damage, reference, tmp_path, capsys):
+    folder = copied(reference, tmp_path)
+    expected = damage(folder)
+    assert main(["validate", str(folder)]) == INVALID
+    assert expected in capsys.readouterr().out
+
+
+def test_inspect_prints_every_feature_and_draws_a_sheet(reference, tmp_path, capsys):
+    from PIL import Image
+
+    shard = sorted((reference / "tfrecord").iterdir())[0]
+    assert main(["inspect", str(shard), "--output", str(tmp_path / "sheet.png")]) == OK
+    said = capsys.readouterr().out
+    assert "clip/label/text" in said and "walking" in said
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width >= 640
+
+
+def test_inspect_names_what_it_cannot_read(tmp_path, capsys):
+    (tmp_path / "x.tfrecord").write_bytes(b"\0" * 30)
+    assert main(["inspect", str(tmp_path / "x.tfrecord")]) == CANNOT_GO_ON
+    assert "at byte 0" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "x.txt")]) == CANNOT_GO_ON
+
+
+def test_the_sample_prepares_with_no_argument_but_the_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quick = ("--short-side", "32", "--tvl1", "scales=1", "warps=1", "iterations=2")
+    assert main(["flow", "--split", "train", *quick]) == OK
+    labels = (tmp_path / "sample-prepared" / "labels.txt").read_text().splitlines()
+    assert len(labels) >= 2
+    assert {row["status"] for row in ledger(tmp_path / "sample-prepared").values()} == {"written"}
+
+
+def test_pipelines_flow_is_the_same_job(videos, annotations, command, reference, tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    run = [sys.executable, "-m", "pipelines.flow", *command[1:], "--output", str(tmp_path / "out")]
+    subprocess.run(run, cwd=root, check=True, capture_output=True)
+    assert digests(tmp_path / "out") == digests(reference)
+
+
+def test_settle_can_be_called_in_a_repl(reference, videos, quick_recipe):
+    row = next(row for row in plan.read(Layout(reference).plan("train")) if row.media_id == "video1")
+    workshop = prepare.Workshop(quick_recipe, "digest", str(videos), os.devnull)
+    settled, record = prepare.settle(row, workshop)
+    assert settled.status == "written" and settled.frames == 5 and len(record) == settled.record_bytes
