@@ -66,6 +66,9 @@ class Annotation:
             raise MalformedRow(f"split is {self.split!r}, expected one of {', '.join(SPLITS)}")
         if self.label is not None and not self.label.strip():
             raise MalformedRow("label is empty")
+        if self.label is not None and not self.label.isprintable():
+            # A line break of any script's would shift every class id in a file of one label a line.
+            raise MalformedRow(f"label {self.label!r} holds characters that cannot be printed")
 
     @property
     def start_us(self) -> int:
@@ -116,9 +119,9 @@ class LabelMap:
     @classmethod
     def parse(cls, text: str) -> "LabelMap":
         """Reads one label a line, in the order of their ids; blank lines at the end are ignored."""
-        labels = [line.strip() for line in text.rstrip().splitlines()]
-        if not labels or not all(labels):
-            raise BadOption("label map must hold one label a line, and no blank line between them")
+        labels = [line.strip() for line in text.rstrip().split("\n")]
+        if not all(label.isprintable() and label for label in labels):
+            raise BadOption("label map must hold one printable label a line, and no blank line between them")
         return cls(tuple(labels))
 
     def index(self, label: str) -> int:

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import kinetics_prep
 from kinetics_prep import datasets, manifest, plan, recipe, shards
 from kinetics_prep.annotations import SPLITS, LabelMap
 from kinetics_prep.atomic import atomic, room_needed, write_json
@@ -117,7 +118,8 @@ def planned(job: Job) -> Iterator[Planned]:
         digest = _same_recipe(layout, job.recipe)
         _same_labels(layout, labels)
         tasks = [_task(layout, job.recipe, digest, split, plans[split]) for split in splits]
-        workshop = Workshop(job.recipe, digest, job.videos, str(layout.scratch))
+        versions = json.dumps({"kinetics-prep": kinetics_prep.__version__} | recipe.versions(job.recipe))
+        workshop = Workshop(job.recipe, digest, versions, job.videos, str(layout.scratch))
         yield Planned(layout, tuple(tasks), workshop)
 
 

@@ -25,7 +25,7 @@ class LedgerRow:
     status: str
     engine: str
     recipe: str
-    kinetics_prep_version: str
+    versions: str
     reason: str | None = None
     message: str | None = None
     notes: str | None = None

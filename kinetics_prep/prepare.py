@@ -15,7 +15,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-import kinetics_prep
 from kinetics_prep import flow, ledger, quantize, record, shards, sources, video
 from kinetics_prep.annotations import Annotation
 from kinetics_prep.atomic import sha256_of
@@ -40,6 +39,8 @@ class Workshop:
 
     recipe: Recipe
     digest: str
+    versions: str
+    """As JSON, for the ledger."""
     videos: str
     """As after --videos."""
     scratch: str
@@ -127,7 +128,7 @@ def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
         shard=row.shard,
         engine=f"{workshop.recipe.engine}: {workshop.engine.version()}",
         recipe=workshop.digest,
-        kinetics_prep_version=kinetics_prep.__version__,
+        versions=workshop.versions,
         **facts,
     )
 

@@ -56,7 +56,7 @@ def shards_of(layout: Layout) -> list[Shard]:
     """
     content = manifest.read(layout)
     try:
-        labels = layout.labels.read_text("utf-8").splitlines()
+        labels = layout.labels.read_text("utf-8").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptShard(f"{layout.labels} cannot be read: {error}") from None
     return [

@@ -120,7 +120,7 @@ def test_the_label_is_no_part_of_the_key():
 
 
 def test_class_ids_follow_the_plain_label_strings():
-    # With underscores for spaces "tying_knot" comes before "tying": '_' sorts after ' '.
+    # With an underscore for its space "dunking x" would come after "dunking-x".
     labels = LabelMap.from_labels(["dunking-x", "dunking x", "Zumba", None, "dunking x", "abseiling"])
     assert labels.labels == ("Zumba", "abseiling", "dunking x", "dunking-x")
     assert [labels.index(label) for label in labels.labels] == [0, 1, 2, 3]
