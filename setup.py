@@ -23,7 +23,7 @@ REQUIRES = [
 EXTRAS = {
     # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB.
     "train": ["tensorflow>=2.18,<2.22"],
-    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<2", "ruff>=0.9,<1"],
+    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<2", "ruff>=0.17,<0.18"],
 }
 
 setup(
@@ -32,7 +32,7 @@ setup(
     description="Kinetics-style videos to sharded RGB and TV-L1 flow: one command, every row accounted for",
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license="MIT",
     python_requires=">=3.10,<3.14",
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -59,9 +59,7 @@ class Annotation:
             if not (math.isfinite(value) and 0 <= value <= _LONGEST_SECONDS):
                 raise MalformedRow(f"{name} is {value}, expected 0 to {_LONGEST_SECONDS} s")
         if self.end_us <= self.start_us:
-            raise MalformedRow(
-                f"clip ends at {self.end_seconds} s, not after its start at {self.start_seconds} s"
-            )
+            raise MalformedRow(f"clip ends at {self.end_seconds} s, not after its start at {self.start_seconds} s")
         if self.split not in SPLITS:
             raise MalformedRow(f"split is {self.split!r}, expected one of {', '.join(SPLITS)}")
         if self.label is not None and not self.label.strip():
@@ -133,9 +131,7 @@ class LabelMap:
         try:
             return self._index[label]
         except KeyError:
-            raise UnknownLabel(
-                f"label {label!r} is not among the {len(self.labels)} labels of the label map"
-            ) from None
+            raise UnknownLabel(f"label {label!r} is not among the {len(self.labels)} labels of the label map") from None
 
     def __len__(self):
         return len(self.labels)

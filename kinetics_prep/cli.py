@@ -125,7 +125,9 @@ def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
         f"{format_duration(time.monotonic() - begun)}"
     )
     if options.too_many_refused(arguments.max_refused, summary.refused_rows, summary.rows):
-        print(f"kinetics-prep: more rows were refused than --max-refused allows; see {job.output}/ledger", file=sys.stderr)
+        print(
+            f"kinetics-prep: more rows were refused than --max-refused allows; see {job.output}/ledger", file=sys.stderr
+        )
         return TOO_MANY_REFUSED
     return OK
 
@@ -171,8 +173,9 @@ def _validate(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep.report.inspect import printable
 
     count = 0
-    for count, problem in enumerate(validate.problems(arguments.folder, options.workers_from(arguments)), 1):
+    for problem in validate.problems(arguments.folder, options.workers_from(arguments)):
         print(printable(str(problem)))
+        count += 1
     if count:
         print(f"{arguments.folder}: {count} problems")
         return INVALID

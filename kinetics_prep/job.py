@@ -1,9 +1,9 @@
 """A run from the outside: what is asked for, the plan it leads to, and what came of it.
 
-    job = Job(annotations=("k400_val.csv",), videos="videos", output=Path("out"), recipe=recipe)
-    with planned(job) as plan:
-        ...                      # carry out every row, on any engine
-        summary = finish(plan)
+job = Job(annotations=("k400_val.csv",), videos="videos", output=Path("out"), recipe=recipe)
+with planned(job) as plan:
+    ...                      # carry out every row, on any engine
+    summary = finish(plan)
 """
 
 import contextlib
@@ -153,7 +153,9 @@ def _locked(layout: Layout) -> Iterator[None]:
         layout.scratch.mkdir(parents=True)
         yield
     except BlockingIOError:
-        raise OtherRecipe(f"another run is writing to {layout.output}; wait for it, or choose another --output") from None
+        raise OtherRecipe(
+            f"another run is writing to {layout.output}; wait for it, or choose another --output"
+        ) from None
     finally:
         if folder is not None:
             os.close(folder)
@@ -179,7 +181,9 @@ def _same_recipe(layout: Layout, wanted: Recipe) -> str:
 def _differences(found: dict, wanted: dict, part: str) -> list[str]:
     there, here = found.get(part, {}), wanted[part]
     keys = sorted(there.keys() | here.keys())
-    return [f"{key} is {there.get(key)} there and {here.get(key)} here" for key in keys if there.get(key) != here.get(key)]
+    return [
+        f"{key} is {there.get(key)} there and {here.get(key)} here" for key in keys if there.get(key) != here.get(key)
+    ]
 
 
 def _same_labels(layout: Layout, labels: LabelMap) -> None:

@@ -104,5 +104,3 @@ def _committed_counts(path: Path) -> tuple[int, int]:
 def marker_counts(path: Path) -> tuple[int, int] | None:
     """(written, refused) of a committed shard; markers never change, so each is read once."""
     return _committed_counts(path) if path.exists() else None
-
-

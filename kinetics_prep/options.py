@@ -52,23 +52,29 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", type=_split, metavar="{train,val,test}", help="one split only; default: all that the file holds"
     )
     what.add_argument("--only", nargs="+", metavar="LABEL", default=[], help="these classes only; ids stay the same")
-    what.add_argument("--limit", type=int, metavar="N", help="at most N rows of each split, a fair sample of the classes")
+    what.add_argument(
+        "--limit", type=int, metavar="N", help="at most N rows of each split, a fair sample of the classes"
+    )
     what.add_argument(
         "--labels", type=Path, metavar="FILE", help="label map, one label a line in the order of the class ids; "
         "default: the labels of the annotations, sorted"
     )  # fmt: skip
 
     where = parser.add_argument_group("where to")
+    where.add_argument("--output", type=Path, metavar="DIR", help="default: <name of the annotations>-prepared, here")
     where.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: <name of the annotations>-prepared, here"
-    )
-    where.add_argument(
-        "--format", type=_words, default=("tfrecord",), metavar="LIST", help=f"of {','.join(FORMATS)}; default: tfrecord"
+        "--format",
+        type=_words,
+        default=("tfrecord",),
+        metavar="LIST",
+        help=f"of {','.join(FORMATS)}; default: tfrecord",
     )
     where.add_argument("--clips-per-shard", type=int, default=64, metavar="N", help="default: 64")
 
     how = parser.add_argument_group("how; the defaults are those of the I3D paper")
-    how.add_argument("--fps", type=_fps, default=Fraction(25), help="frames per second, such as 25 or 30000/1001; default: 25")
+    how.add_argument(
+        "--fps", type=_fps, default=Fraction(25), help="frames per second, such as 25 or 30000/1001; default: 25"
+    )
     how.add_argument("--short-side", type=int, default=256, metavar="PX", help="default: 256; the aspect is kept")
     how.add_argument("--clip-seconds", type=float, default=10.0, metavar="S", help="longest clip; default: 10")
     how.add_argument(
@@ -76,7 +82,10 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
         help="a video that ends early is kept if it has at least so much of the clip; default: 1",
     )  # fmt: skip
     how.add_argument(
-        "--engine", default="auto", metavar="NAME", help=f"of {', '.join(('auto', *flow.ENGINES))}; what computes the flow"
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help=f"of {', '.join(('auto', *flow.ENGINES))}; what computes the flow",
     )
     how.add_argument(
         "--tvl1", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of TV-L1, such as lambda=0.2 warps=3"

@@ -1,7 +1,7 @@
 """What happens to one clip, from its plan row to its record. No Beam in here; call it in a REPL.
 
-    row = next(plan.read("sample/plan/train.parquet"))
-    settled, record = prepare.settle(row, workshop)
+row = next(plan.read("sample/plan/train.parquet"))
+settled, record = prepare.settle(row, workshop)
 """
 
 import contextlib

@@ -39,7 +39,7 @@ class Recipe:
     short_side: int = 256
     clip_seconds: float = 10.0
     min_seconds: float = 1.0
-    tvl1: TVL1 = TVL1()
+    tvl1: TVL1 = dataclasses.field(default_factory=TVL1)
     quantizer: str = "symmetric"
     bound_px: float = BOUND_PX
     flow_encoding: str = "jpeg"

@@ -31,6 +31,7 @@ from kinetics_prep.ledger import LedgerRow
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.record import Record
 
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """Where everything stands in an output folder."""

@@ -8,6 +8,7 @@ decodes to the size it should have.
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -137,7 +138,9 @@ def _ledger_problems(shard: Shard) -> Iterator[Problem]:
         yield Problem(shard.described["ledger"], f"its {len(rows)} rows are not the {len(planned)} that were planned")
     written = sum(row["status"] == ledger.WRITTEN for row in rows)
     if written != shard.described["written"]:
-        yield Problem(shard.described["ledger"], f"{written} rows written, dataset.json says {shard.described['written']}")
+        yield Problem(
+            shard.described["ledger"], f"{written} rows written, dataset.json says {shard.described['written']}"
+        )
 
 
 def _file_problems(shard: Shard, form: str, described: dict) -> Iterator[Problem]:
@@ -158,7 +161,9 @@ def _file_problems(shard: Shard, form: str, described: dict) -> Iterator[Problem
         for what in check():
             yield Problem(f"{described['path']}, {clip_id}", what)
     if found != expected:
-        yield Problem(described["path"], f"holds {len(found)} clips, not the {len(expected)} that the ledger says, in order")
+        yield Problem(
+            described["path"], f"holds {len(found)} clips, not the {len(expected)} that the ledger says, in order"
+        )
 
 
 def record_problems(record: Record, row: PlanRow | None, digest: str, labels: list[str]) -> Iterator[str]:
@@ -188,7 +193,7 @@ def _label_problems(record: Record, row: PlanRow, labels: list[str]) -> Iterator
 
 def _time_problems(record: Record, row: PlanRow, stream: str) -> Iterator[str]:
     times, fps = record[f"{stream}image/timestamp"], record[f"{stream}image/frame_rate"]
-    if any(later <= earlier for earlier, later in zip(times, times[1:])):
+    if any(later <= earlier for earlier, later in itertools.pairwise(times)):
         yield f"{stream}image/timestamp does not increase"
     begins = row.annotation.start_us
     if any(abs(time - begins - k * 1e6 / fps) > 1 for k, time in enumerate(times)):

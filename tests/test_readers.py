@@ -97,7 +97,8 @@ def prepare_shard(folder: Path, recipe: Recipe, label: str | None = "making tea"
     write_video(folder / "blocks.mp4", np.stack([np.roll(blocks, 2 * k, axis=1) for k in range(60)]))
     row = Row("rows.csv", 2, Annotation("blocks", 1.0, 2.0, "train", label), split="train")
     (planned,) = plan.arrange([row], "train", LABELS, recipe.clips_per_shard)
-    settled, data = prepare.settle(planned, Workshop(recipe, "0123456789abcdef", str(folder), str(folder)))
+    workshop = Workshop(recipe=recipe, digest="digest", versions="{}", videos=str(folder), scratch=str(folder))
+    settled, data = prepare.settle(planned, workshop)
     assert data is not None, settled
     shard = folder / "train-00000-of-00001.tfrecord"
     tfrecord.write_shard(shard, [Record.from_bytes(data)])

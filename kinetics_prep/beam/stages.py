@@ -36,9 +36,7 @@ class EachClip(beam.DoFn):
     def process(self, element):
         self._flying.add(self._pool.submit(self._call, element))
         while len(self._flying) >= 2 * self._workers:
-            landed, self._flying = concurrent.futures.wait(
-                self._flying, return_when=concurrent.futures.FIRST_COMPLETED
-            )
+            landed, self._flying = concurrent.futures.wait(self._flying, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in landed:
                 yield future.result()
 

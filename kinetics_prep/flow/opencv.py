@@ -1,5 +1,6 @@
 """OpenCV's TV-L1: the CPU class of opencv_contrib, and the CUDA class where OpenCV was built with it."""
 
+import itertools
 from collections.abc import Iterator
 
 import cv2
@@ -40,7 +41,7 @@ class OpenCVCPU:
             scaleStep=tvl1.scale_step,
             medianFiltering=_NO_MEDIAN,
         )
-        for previous, following in zip(grey[:-1], grey[1:]):
+        for previous, following in itertools.pairwise(grey):
             yield solver.calc(previous, following, None)
 
 

@@ -33,7 +33,7 @@ def find(path: Path, wanted: str) -> Record:
       BadOption: if the shard holds none such.
     """
     count = -1
-    for count, record in enumerate(records(path)):  # noqa: B007
+    for count, record in enumerate(records(path)):
         if wanted in (str(count), record["example/id"]):
             return record
     raise BadOption(f"{path} holds {count + 1} records, and none is {wanted!r}")
@@ -68,7 +68,7 @@ def sheet(record: Record, cells: int = 12) -> Image.Image:
     begins, times = record["clip/start/timestamp"], record["image/timestamp"]
     title = "\n".join(
         (
-            f"{record.get('clip/label/text', 'no label')}   {record['example/id']}",
+            f"{record.get('clip/label/text', 'no label')} · {record['example/id']}",
             f"{record['image/width']}x{record['image/height']}, {len(record)} frames at "
             f"{record['image/frame_rate']:g} fps, from {begins / 1e6:g} s of {record['clip/data_path']}",
             f"flow: {record['kinetics_prep/engine']}, {record['kinetics_prep/quantizer']}, "

@@ -14,11 +14,15 @@ from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources.fetched import Fetched
 
 _TIMED = re.compile(r"(?P<id>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)\Z")
-_VIDEOS = set(".mp4 .mkv .webm .avi .mov .m4v .flv .3gp .mpg .mpeg .ts .mts .wmv .ogv .ogg .gif .vob .mxf .f4v".split())
+_VIDEOS = frozenset(
+    (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".mpg", ".mpeg", ".ts", ".mts")
+    + (".wmv", ".ogv", ".ogg", ".gif", ".vob", ".mxf", ".f4v")
+)
 # What yt-dlp and people leave beside videos.
-_OTHERS = set(
-    ".part .ytdl .json .txt .csv .tsv .jpg .jpeg .png .webp .vtt .srt .ass .description .xml .html "
-    ".m4a .mp3 .wav .opus .aac .flac .npy .npz .pkl .zip .tar .gz .md5 .sha256 .log .tmp .temp".split()
+_OTHERS = frozenset(
+    (".part", ".ytdl", ".json", ".txt", ".csv", ".tsv", ".jpg", ".jpeg", ".png", ".webp", ".vtt", ".srt", ".ass")
+    + (".description", ".xml", ".html", ".m4a", ".mp3", ".wav", ".opus", ".aac", ".flac", ".npy", ".npz", ".pkl")
+    + (".zip", ".tar", ".gz", ".md5", ".sha256", ".log", ".tmp", ".temp")
 )
 
 

@@ -1,0 +1,403 @@
+import dataclasses
+import io
+import json
+import random
+import struct
+import zlib
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kinetics_prep import quantize, record, schemas, sequence_example
+from kinetics_prep.annotations import Annotation
+from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip
+from kinetics_prep.errors import CorruptShard
+from kinetics_prep.flow import TVL1
+from kinetics_prep.recipe import Recipe
+from kinetics_prep.record import FEATURES, Record
+
+FRAMES, HEIGHT, WIDTH = 3, 24, 40
+
+LABEL_FEATURES = {"clip/label/index", "clip/label/string", "clip/label/text"}
+
+# What TF Model Garden's decoder, DMVR and MediaPipe's parser ask for: name -> (where, kind).
+ASKED_FOR = {
+    "image/encoded": ("feature_list", "bytes"),
+    "FORWARD_FLOW/image/encoded": ("feature_list", "bytes"),
+    "image/timestamp": ("feature_list", "int64"),
+    "FORWARD_FLOW/image/timestamp": ("feature_list", "int64"),
+    "clip/label/index": ("context", "int64"),
+    "clip/label/string": ("context", "bytes"),
+    "clip/label/text": ("context", "bytes"),
+    "example/id": ("context", "bytes"),
+    "clip/media_id": ("context", "bytes"),
+    "clip/data_path": ("context", "bytes"),
+    "clip/start/timestamp": ("context", "int64"),
+    "clip/end/timestamp": ("context", "int64"),
+    **{
+        f"{stream}image/{name}": ("context", kind)
+        for stream in ("", "FORWARD_FLOW/")
+        for name, kind in (
+            ("format", "bytes"),
+            ("height", "int64"),
+            ("width", "int64"),
+            ("channels", "int64"),
+            ("frame_rate", "float"),
+        )
+    },
+}
+
+
+def smooth(frames=FRAMES):
+    """uint8 [frames, H, W, 3]: pictures that JPEG does well."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return np.stack([np.stack([x + 10 * k, y * 4, x + y], -1) for k in range(frames)]).astype(np.uint8)
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(1, 256, shape, np.uint8)
+
+
+def make(label="air drumming", end_seconds=11.5, encoding="png", levels=None, frames=FRAMES, fps=25, ends_early=False):
+    clip = Clip(smooth(frames), Fraction(fps), start_seconds=0.0, ends_early=ends_early)
+    levels = noise(frames, HEIGHT, WIDTH, 2) if levels is None else levels
+    return record.encode(
+        TwoStreamClip(clip, QuantizedFlow(levels, "symmetric", 20.0, saturated_share=0.25, last="repeated")),
+        Annotation("-3B32lodo2M", 1.5, end_seconds, "train", label),
+        label_index=None if label is None else 7,
+        data_path="-3B32lodo2M_000001.mp4",
+        recipe=Recipe(engine="opencv-cpu", flow_encoding=encoding),
+        recipe_digest="0123456789abcdef",
+        engine_version="opencv-cpu: 5.0",
+    )
+
+
+# What stands in a record -----------------------------------------------------------------------
+
+
+def test_features_are_those_of_the_schema():
+    assert make().features.keys() == {item["name"] for item in schemas.load("record")["features"]}
+
+
+def test_an_unlabelled_record_lacks_the_label_and_nothing_else():
+    assert make(label=None).features.keys() == FEATURES.keys() - LABEL_FEATURES
+    assert {name for name, feature in FEATURES.items() if not feature.required} == LABEL_FEATURES
+
+
+def test_a_record_says_what_it_is():
+    told = {name: value for name, value in make().features.items() if not name.endswith("image/encoded")}
+    times = [1_500_000, 1_540_000, 1_580_000]
+    assert told == {
+        "example/id": "-3B32lodo2M_000001.5_000011.5",
+        "clip/media_id": "-3B32lodo2M",
+        "clip/data_path": "-3B32lodo2M_000001.mp4",
+        "clip/label/index": 7,
+        "clip/label/string": "air drumming",
+        "clip/label/text": "air drumming",
+        "clip/start/timestamp": 1_500_000,
+        "clip/end/timestamp": 11_500_000,
+        "image/format": "JPEG",
+        "image/height": HEIGHT,
+        "image/width": WIDTH,
+        "image/channels": 3,
+        "image/frame_rate": 25.0,
+        "image/timestamp": times,
+        "FORWARD_FLOW/image/format": "PNG",
+        "FORWARD_FLOW/image/height": HEIGHT,
+        "FORWARD_FLOW/image/width": WIDTH,
+        "FORWARD_FLOW/image/channels": 3,
+        "FORWARD_FLOW/image/frame_rate": 25.0,
+        "FORWARD_FLOW/image/timestamp": times,
+        "kinetics_prep/split": "train",
+        "kinetics_prep/recipe": "0123456789abcdef",
+        "kinetics_prep/engine": "opencv-cpu: 5.0",
+        "kinetics_prep/tvl1": json.dumps(dataclasses.asdict(TVL1()), sort_keys=True),
+        "kinetics_prep/quantizer": "symmetric",
+        "kinetics_prep/bound_px": 20.0,
+        "kinetics_prep/saturated_share": 0.25,
+        "kinetics_prep/last_flow": "repeated",
+        "kinetics_prep/ends_early": 0,
+    }
+
+
+def test_a_clip_longer_than_the_recipes_ends_with_the_recipe():
+    assert make(end_seconds=100)["clip/end/timestamp"] == 11_500_000
+
+
+def test_timestamps_do_not_drift_at_uneven_rates():
+    times = make(frames=301, fps="30000/1001")["image/timestamp"]
+    assert times[1] == 1_500_000 + 33_367
+    assert times[300] == 1_500_000 + 10_010_000
+
+
+def test_a_record_says_that_its_video_ended_early():
+    assert make(ends_early=True)["kinetics_prep/ends_early"] == 1
+
+
+def test_frames_read_back_as_the_pictures_they_were():
+    made = make()
+    assert len(made) == FRAMES
+    for k, frame in enumerate(smooth()):
+        error = made.frame(k).astype(int) - frame
+        assert np.abs(error).mean() < 3
+
+
+def test_flow_as_png_is_exact():
+    made, levels = make(encoding="png"), noise(FRAMES, HEIGHT, WIDTH, 2)
+    for k in range(FRAMES):
+        assert np.array_equal(made.levels(k), levels[k])
+        assert np.array_equal(made.flow(k), quantize.dequantize(levels[k]))
+    assert Image.open(io.BytesIO(made["FORWARD_FLOW/image/encoded"][0])).format == "PNG"
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+@pytest.mark.parametrize("still", [0, 1], ids=["dx still", "dy still"])
+def test_the_planes_of_flow_do_not_mix(encoding, still):
+    levels = np.full((1, HEIGHT, WIDTH, 2), 128, np.uint8)
+    levels[..., 1 - still] = noise(1, HEIGHT, WIDTH)
+    made = make(encoding=encoding, levels=levels, frames=1)
+    assert np.unique(made.levels(0)[..., still]).tolist() == [128]
+    assert not np.asarray(Image.open(io.BytesIO(made["FORWARD_FLOW/image/encoded"][0])))[..., 2].any()
+
+
+def test_flow_as_jpeg_is_right_to_a_fraction_of_a_pixel():
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    levels = np.stack([128 + x, 200 - 2 * y], -1).astype(np.uint8)[None]
+    made = make(encoding="jpeg", levels=levels, frames=1)
+    error = made.flow(0) - quantize.dequantize(levels[0])
+    assert np.abs(error).mean() < 0.1
+    assert Image.open(io.BytesIO(made["FORWARD_FLOW/image/encoded"][0])).format == "JPEG"
+
+
+# Bytes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", ["air drumming", "jeté (ballet)", None])
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_a_record_reads_back_as_written(label, encoding):
+    made = make(label, encoding=encoding)
+    read = Record.from_bytes(made.to_bytes())
+    assert read == made
+    assert read.to_bytes() == made.to_bytes()
+
+
+def test_floats_read_back_in_single_precision():
+    made = make(fps="30000/1001")
+    assert Record.from_bytes(made.to_bytes())["image/frame_rate"] == np.float32(30000 / 1001)
+
+
+def test_the_same_record_has_the_same_bytes_in_whatever_order_it_was_filled():
+    made = make()
+    backwards = Record(dict(reversed(made.features.items())))
+    assert backwards.to_bytes() == made.to_bytes()
+
+
+def test_the_same_clip_has_the_same_bytes():
+    assert make(encoding="jpeg").to_bytes() == make(encoding="jpeg").to_bytes()
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            return value, at
+
+
+def fields(data: bytes):
+    """(number, bytes) of each field of a message that holds only length-delimited ones."""
+    at = 0
+    while at < len(data):
+        tag, at = varint(data, at)
+        assert tag & 7 == 2, "every field of a SequenceExample is length-delimited"
+        size, at = varint(data, at)
+        yield tag >> 3, data[at : at + size]
+        at += size
+
+
+def feature_value(data: bytes) -> tuple[str, object]:
+    """The kind and the one value of a tf.train.Feature."""
+    ((number, values),) = fields(data)
+    kind = {1: "bytes", 2: "float", 3: "int64"}[number]
+    if kind == "bytes":
+        ((one, value),) = fields(values)
+        assert one == 1
+        return kind, value
+    ((one, packed),) = fields(values)
+    assert one == 1
+    if kind == "float":
+        return kind, *struct.unpack("<f", packed)
+    value, end = varint(packed, 0)
+    assert end == len(packed)
+    return kind, value
+
+
+def entries(data: bytes):
+    """(key, value) of the one map in a message."""
+    for number, entry in fields(data):
+        assert number == 1
+        key, value = (part for _, part in sorted(fields(entry)))
+        yield key.decode(), value
+
+
+def read_by_the_spec(data: bytes) -> dict[str, tuple[str, str, list]]:
+    """name -> (where, kind, values), read from tensorflow/core/example/{example,feature}.proto by hand."""
+    message = dict(fields(data))
+    found = {}
+    for name, feature in entries(message[1]):
+        kind, value = feature_value(feature)
+        found[name] = ("context", kind, [value])
+    for name, features in entries(message[2]):
+        kinds, values = zip(*(feature_value(feature) for _, feature in fields(features)))
+        found[name] = ("feature_list", *set(kinds), list(values))
+    return found
+
+
+def test_the_bytes_are_a_tf_train_sequence_example():
+    made = make()
+    found = read_by_the_spec(made.to_bytes())
+    assert found.keys() == made.features.keys()
+    for name, (where, kind, values) in found.items():
+        value = made[name] if where == "feature_list" else [made[name]]
+        assert values == [item.encode() if isinstance(item, str) else item for item in value]
+        assert (where, kind) == (FEATURES[name].where, FEATURES[name].kind)
+
+
+def test_readers_find_what_they_ask_for():
+    found = read_by_the_spec(make().to_bytes())
+    assert {name: found[name][:2] for name in ASKED_FOR} == ASKED_FOR
+
+
+# Damage ----------------------------------------------------------------------------------------
+
+
+def serialized(**changed) -> bytes:
+    """A record's bytes with features replaced: name=(where, kind, value), or None to leave it out."""
+    told = {
+        name: (feature.where, feature.kind, make()[name].encode() if feature.type == "text" else make()[name])
+        for name, feature in FEATURES.items()
+    }
+    told = {name: value for name, value in (told | changed).items() if value}
+    context = {name: value for name, (where, *value) in told.items() if where == "context"}
+    lists = {name: value for name, (where, *value) in told.items() if where == "feature_list"}
+    return sequence_example.serialize(context, lists)
+
+
+OTHER_VALUES = {"bytes": b"x", "int64": 1, "float": 1.5}
+
+
+def test_what_the_damage_tests_change_is_sound_before():
+    assert Record.from_bytes(serialized()) == make()
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_of_another_kind_is_corrupt(name):
+    feature = FEATURES[name]
+    for kind, other in OTHER_VALUES.items():
+        if kind == feature.kind:
+            continue
+        value = other if feature.where == "context" else [other] * FRAMES
+        with pytest.raises(CorruptShard):
+            Record.from_bytes(serialized(**{name: (feature.where, kind, value)}))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_in_the_other_place_is_corrupt(name):
+    feature, value = FEATURES[name], OTHER_VALUES[FEATURES[name].kind]
+    changed = ("context", feature.kind, value)
+    if feature.where == "context":
+        changed = ("feature_list", feature.kind, [value])
+    with pytest.raises(CorruptShard):
+        Record.from_bytes(serialized(**{name: changed}))
+
+
+@pytest.mark.parametrize("name", [name for name, feature in FEATURES.items() if feature.required])
+def test_a_record_without_a_required_feature_is_corrupt(name):
+    with pytest.raises(CorruptShard, match=f"record lacks .*'{name}'"):
+        Record.from_bytes(serialized(**{name: None}))
+
+
+def test_a_feature_that_nobody_knows_is_corrupt():
+    with pytest.raises(CorruptShard, match=r"holds unknown \['image/depth'\]"):
+        Record.from_bytes(serialized(**{"image/depth": ("context", "int64", 1)}))
+
+
+@pytest.mark.parametrize("name", [name for name, feature in FEATURES.items() if feature.where == "feature_list"])
+@pytest.mark.parametrize("length", [0, FRAMES - 1, FRAMES + 1])
+def test_feature_lists_of_different_lengths_are_corrupt(name, length):
+    feature = FEATURES[name]
+    with pytest.raises(CorruptShard):
+        Record.from_bytes(serialized(**{name: ("feature_list", feature.kind, [OTHER_VALUES[feature.kind]] * length)}))
+
+
+def test_a_record_without_frames_is_corrupt():
+    empty = {name: ("feature_list", feature.kind, []) for name, feature in FEATURES.items() if feature.where != "context"}
+    with pytest.raises(CorruptShard, match="not empty"):
+        Record.from_bytes(serialized(**empty))
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_context_feature_holds_exactly_one_value(count):
+    example = sequence_example.SequenceExample.FromString(serialized())
+    del example.context.feature["image/height"].int64_list.value[:]
+    example.context.feature["image/height"].int64_list.value.extend([HEIGHT] * count)
+    with pytest.raises(CorruptShard, match=f"image/height holds {count} values, expected 1"):
+        Record.from_bytes(example.SerializeToString())
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"label,youtube_id\n", bytes(1000)])
+def test_bytes_that_are_no_sequence_example_are_corrupt(data):
+    with pytest.raises(CorruptShard):
+        Record.from_bytes(data)
+
+
+def decode_all(read: Record) -> None:
+    for k in range(len(read)):
+        read.frame(k)
+        read.flow(k)
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_a_truncated_record_is_corrupt(encoding):
+    data = make(encoding=encoding).to_bytes()
+    for length in [*range(64), *range(64, len(data), 61), len(data) - 1]:
+        with pytest.raises(CorruptShard):
+            Record.from_bytes(data[:length])
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_a_record_with_flipped_bits_is_corrupt_or_readable_and_nothing_else(encoding):
+    whole, chance, corrupt = make(encoding=encoding, frames=2).to_bytes(), random.Random(0), 0
+    for _ in range(1500):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 4))):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        try:
+            decode_all(Record.from_bytes(bytes(data)))
+        except CorruptShard:
+            corrupt += 1
+    assert 100 < corrupt < 1500
+
+
+def huge_png() -> bytes:
+    """A PNG whose header claims 100,000 x 100,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+@pytest.mark.parametrize("image", [b"", b"GIF89a" + bytes(50), b"\xff\xd8\xff", huge_png()])
+def test_an_image_that_does_not_decode_is_corrupt_and_named(image):
+    read = Record(make().features | {"image/encoded": [image] * FRAMES, "FORWARD_FLOW/image/encoded": [image] * FRAMES})
+    with pytest.raises(CorruptShard, match="frame 1 of -3B32lodo2M_000001.5_000011.5 does not decode"):
+        read.frame(1)
+    with pytest.raises(CorruptShard, match="flow 2 of -3B32lodo2M_000001.5_000011.5 does not decode"):
+        read.levels(2)
+
+
+def test_flow_by_a_quantizer_that_nobody_knows_is_corrupt():
+    read = Record(make().features | {"kinetics_prep/quantizer": "symmetsic"})
+    with pytest.raises(CorruptShard, match="symmetsic"):
+        read.flow(0)

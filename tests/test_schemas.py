@@ -1,0 +1,115 @@
+import dataclasses
+import json
+import types
+import typing
+from importlib import resources
+
+import jsonschema
+import pyarrow as pa
+import pytest
+
+from kinetics_prep import schemas, tables
+from kinetics_prep.errors import REASONS
+from kinetics_prep.ledger import LedgerRow
+from kinetics_prep.plan import PlanRow
+from kinetics_prep.record import FEATURES
+
+FILES = sorted(path.name.removesuffix(".json") for path in resources.files(schemas).iterdir() if path.suffix == ".json")
+
+TABLES = {"plan": PlanRow, "ledger": LedgerRow}
+
+ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def described(name: str) -> list[dict]:
+    """The fields or features of a schema that lists them; nothing for a JSON Schema."""
+    content = schemas.load(name)
+    return content.get("fields", content.get("features", []))
+
+
+def test_the_schemas_are_those_the_package_names():
+    assert FILES == ["dataset", "ledger", "marker", "plan", "record"]
+    for name in FILES:
+        assert f'"{name}"' in schemas.load.__doc__
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_schema_says_what_it_describes(name):
+    content = schemas.load(name)
+    assert content["title"].strip()
+    assert content["description"].strip()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_schema_has_a_version(name):
+    content = schemas.load(name)
+    version = content["properties"]["version"]["const"] if "properties" in content else content["version"]
+    assert version >= 1
+
+
+@pytest.mark.parametrize("name", ["record", *TABLES])
+def test_every_field_has_a_meaning_and_a_name_of_its_own(name):
+    fields = described(name)
+    assert len(fields) > 10
+    assert [field["name"] for field in fields if not field["meaning"].strip().endswith(".")] == []
+    for key in ("name", "column"):
+        values = [field[key] for field in fields if key in field]
+        assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize("name", ["dataset", "marker"])
+def test_a_json_schema_is_one_and_admits_nothing_unnamed(name):
+    content = schemas.load(name)
+    jsonschema.Draft202012Validator.check_schema(content)
+    assert set(content["required"]) == set(content["properties"])
+    assert content["additionalProperties"] is False
+
+
+def test_features_are_of_types_and_places_that_the_description_names():
+    assert {feature.where for feature in FEATURES.values()} == {"context", "feature_list"}
+    assert {feature.type for feature in FEATURES.values()} == {"bytes", "text", "int64", "float"}
+    for feature in FEATURES.values():
+        assert feature.column == feature.name.replace("/", "_").lower()
+
+
+def python_type(annotation) -> tuple[type, bool]:
+    """(type, whether None is allowed) of a dataclass field."""
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    (kind,) = set(kinds) - {types.NoneType}
+    return kind, types.NoneType in kinds
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_columns_are_the_fields_of_the_dataclass(name):
+    hints = typing.get_type_hints(TABLES[name])
+    fields = {field.name: python_type(hints[field.name]) for field in dataclasses.fields(TABLES[name])}
+    schema = tables.arrow_schema(name)
+    assert {column.name: (column.type, column.nullable) for column in schema} == {
+        field: (ARROW_TYPES[kind], optional) for field, (kind, optional) in fields.items()
+    }
+
+
+def test_columns_of_the_plan_stand_in_the_order_of_the_dataclass():
+    assert tables.arrow_schema("plan").names == [field.name for field in dataclasses.fields(PlanRow)]
+
+
+def test_rows_of_the_ledger_are_told_in_the_order_of_the_columns():
+    required = {
+        field.name: "refused" for field in dataclasses.fields(LedgerRow) if field.default is dataclasses.MISSING
+    }
+    row = LedgerRow(**required, reason=REASONS[0])
+    assert list(row.as_dict()) == tables.arrow_schema("ledger").names
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_column_bears_its_meaning(name):
+    meanings = {field["name"]: field["meaning"] for field in described(name)}
+    for column in tables.arrow_schema(name):
+        assert column.metadata[b"meaning"].decode() == meanings[column.name]
+
+
+def test_the_files_read_well_in_an_editor():
+    for path in resources.files(schemas).iterdir():
+        if path.suffix == ".json":
+            assert json.loads(path.read_text("utf-8"))
+            assert path.read_text("utf-8").endswith("\n")
