@@ -23,7 +23,7 @@ REQUIRES = [
 EXTRAS = {
     # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB.
     "train": ["tensorflow>=2.18,<2.22"],
-    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<2", "ruff>=0.17,<0.18"],
+    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<3", "ruff>=0.17,<0.18"],
 }
 
 setup(

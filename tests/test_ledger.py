@@ -18,7 +18,7 @@ SAID = {
     "shard": 3,
     "engine": "opencv-cpu: 5.0",
     "recipe": "0123456789abcdef",
-    "kinetics_prep_version": "0.1.0",
+    "versions": '{"opencv": "5.0"}',
 }
 
 

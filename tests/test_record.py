@@ -22,33 +22,6 @@ FRAMES, HEIGHT, WIDTH = 3, 24, 40
 
 LABEL_FEATURES = {"clip/label/index", "clip/label/string", "clip/label/text"}
 
-# What TF Model Garden's decoder, DMVR and MediaPipe's parser ask for: name -> (where, kind).
-ASKED_FOR = {
-    "image/encoded": ("feature_list", "bytes"),
-    "FORWARD_FLOW/image/encoded": ("feature_list", "bytes"),
-    "image/timestamp": ("feature_list", "int64"),
-    "FORWARD_FLOW/image/timestamp": ("feature_list", "int64"),
-    "clip/label/index": ("context", "int64"),
-    "clip/label/string": ("context", "bytes"),
-    "clip/label/text": ("context", "bytes"),
-    "example/id": ("context", "bytes"),
-    "clip/media_id": ("context", "bytes"),
-    "clip/data_path": ("context", "bytes"),
-    "clip/start/timestamp": ("context", "int64"),
-    "clip/end/timestamp": ("context", "int64"),
-    **{
-        f"{stream}image/{name}": ("context", kind)
-        for stream in ("", "FORWARD_FLOW/")
-        for name, kind in (
-            ("format", "bytes"),
-            ("height", "int64"),
-            ("width", "int64"),
-            ("channels", "int64"),
-            ("frame_rate", "float"),
-        )
-    },
-}
-
 
 def smooth(frames=FRAMES):
     """uint8 [frames, H, W, 3]: pictures that JPEG does well."""
@@ -196,79 +169,6 @@ def test_the_same_record_has_the_same_bytes_in_whatever_order_it_was_filled():
 
 def test_the_same_clip_has_the_same_bytes():
     assert make(encoding="jpeg").to_bytes() == make(encoding="jpeg").to_bytes()
-
-
-def varint(data: bytes, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        value |= (data[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if data[at - 1] < 0x80:
-            return value, at
-
-
-def fields(data: bytes):
-    """(number, bytes) of each field of a message that holds only length-delimited ones."""
-    at = 0
-    while at < len(data):
-        tag, at = varint(data, at)
-        assert tag & 7 == 2, "every field of a SequenceExample is length-delimited"
-        size, at = varint(data, at)
-        yield tag >> 3, data[at : at + size]
-        at += size
-
-
-def feature_value(data: bytes) -> tuple[str, object]:
-    """The kind and the one value of a tf.train.Feature."""
-    ((number, values),) = fields(data)
-    kind = {1: "bytes", 2: "float", 3: "int64"}[number]
-    if kind == "bytes":
-        ((one, value),) = fields(values)
-        assert one == 1
-        return kind, value
-    ((one, packed),) = fields(values)
-    assert one == 1
-    if kind == "float":
-        return kind, *struct.unpack("<f", packed)
-    value, end = varint(packed, 0)
-    assert end == len(packed)
-    return kind, value
-
-
-def entries(data: bytes):
-    """(key, value) of the one map in a message."""
-    for number, entry in fields(data):
-        assert number == 1
-        key, value = (part for _, part in sorted(fields(entry)))
-        yield key.decode(), value
-
-
-def read_by_the_spec(data: bytes) -> dict[str, tuple[str, str, list]]:
-    """name -> (where, kind, values), read from tensorflow/core/example/{example,feature}.proto by hand."""
-    message = dict(fields(data))
-    found = {}
-    for name, feature in entries(message[1]):
-        kind, value = feature_value(feature)
-        found[name] = ("context", kind, [value])
-    for name, features in entries(message[2]):
-        kinds, values = zip(*(feature_value(feature) for _, feature in fields(features)))
-        found[name] = ("feature_list", *set(kinds), list(values))
-    return found
-
-
-def test_the_bytes_are_a_tf_train_sequence_example():
-    made = make()
-    found = read_by_the_spec(made.to_bytes())
-    assert found.keys() == made.features.keys()
-    for name, (where, kind, values) in found.items():
-        value = made[name] if where == "feature_list" else [made[name]]
-        assert values == [item.encode() if isinstance(item, str) else item for item in value]
-        assert (where, kind) == (FEATURES[name].where, FEATURES[name].kind)
-
-
-def test_readers_find_what_they_ask_for():
-    found = read_by_the_spec(make().to_bytes())
-    assert {name: found[name][:2] for name in ASKED_FOR} == ASKED_FOR
 
 
 # Damage ----------------------------------------------------------------------------------------
