@@ -20,7 +20,7 @@ from kinetics_prep import datasets, manifest, plan, recipe, shards
 from kinetics_prep.annotations import SPLITS, LabelMap
 from kinetics_prep.atomic import atomic, room_needed, write_json
 from kinetics_prep.datasets import Row
-from kinetics_prep.errors import BadAnnotations, BadOption, OtherRecipe
+from kinetics_prep.errors import REASONS, BadAnnotations, BadOption, OtherRecipe
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.prepare import Workshop
 from kinetics_prep.recipe import Recipe
@@ -41,8 +41,13 @@ class Job:
     """A label map, one label a line; None for the sorted labels of the annotations."""
     only: tuple[str, ...] = ()
     limit: int | None = None
+    retry: tuple[str, ...] = ()
+    """Reasons: rows that were refused for one of them are tried again."""
 
     def __post_init__(self):
+        unknown = sorted(set(self.retry) - set(REASONS))
+        if unknown:
+            raise BadOption(f"--retry {', '.join(unknown)}: expected one or more of {', '.join(REASONS)}")
         if self.limit is not None and self.limit < 1:
             raise BadOption(f"--limit is {self.limit}, expected at least 1")
 
@@ -120,7 +125,17 @@ def planned(job: Job) -> Iterator[Planned]:
         tasks = [_task(layout, job.recipe, digest, split, plans[split]) for split in splits]
         versions = json.dumps({"kinetics-prep": kinetics_prep.__version__} | recipe.versions(job.recipe))
         workshop = Workshop(job.recipe, digest, versions, job.videos, str(layout.scratch))
+        if job.retry:
+            _reopen(layout, tasks, job.retry)
         yield Planned(layout, tuple(tasks), workshop)
+
+
+def _reopen(layout: Layout, tasks: list[ShardTask], reasons: tuple[str, ...]) -> None:
+    # Until the run is through, the folder is unfinished, and must not look otherwise.
+    layout.manifest.unlink(missing_ok=True)
+    for task in tasks:
+        for shard in range(task.of):
+            shards.reopen(task, shard, reasons)
 
 
 def _label_map(job: Job, rows: list[Row]) -> LabelMap:

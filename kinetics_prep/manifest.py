@@ -96,11 +96,14 @@ def read(layout: Layout) -> dict:
 
 
 @functools.lru_cache(maxsize=100_000)
-def _committed_counts(path: Path) -> tuple[int, int]:
+def _committed_counts(path: Path, written_ns: int) -> tuple[int, int]:
     marker = shards.read_marker(path)
     return marker["written"], sum(marker["refused"].values())
 
 
 def marker_counts(path: Path) -> tuple[int, int] | None:
-    """(written, refused) of a committed shard; markers never change, so each is read once."""
-    return _committed_counts(path) if path.exists() else None
+    """(written, refused) of a committed shard; each marker is read once."""
+    try:
+        return _committed_counts(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return None

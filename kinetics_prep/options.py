@@ -97,6 +97,13 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner")
     run.add_argument("--workers", type=int, default=None, metavar="N", help="clips at a time; default: one per core")
     run.add_argument(
+        "--retry",
+        type=_words,
+        default=(),
+        metavar="LIST",
+        help="rows refused for these reasons are tried again, such as not_found,fetch_failed after adding videos",
+    )
+    run.add_argument(
         "--max-refused", type=_share, default=None, metavar="N|N%%",
         help="exit with code 3 if more rows, or a larger share of them, are refused; default: any number may be",
     )  # fmt: skip
@@ -159,6 +166,7 @@ def job_from(arguments: argparse.Namespace) -> Job:
         labels=arguments.labels,
         only=tuple(arguments.only),
         limit=arguments.limit,
+        retry=arguments.retry,
     )
 
 

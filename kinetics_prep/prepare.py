@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import threading
 import time
+import uuid
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,11 +45,13 @@ class Workshop:
     videos: str
     """As after --videos."""
     scratch: str
+    run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+    """Tells runs in one process apart: a folder is listed once a run, not once a process."""
 
     @property
     def source(self):
         with _OPENING:  # else each thread of a pool would list the folder for itself
-            return _source(self.videos, self.scratch)
+            return _source(self.run, self.videos, self.scratch)
 
     @property
     def engine(self):
@@ -60,7 +63,7 @@ _OPENING = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
-def _source(videos: str, scratch: str):
+def _source(run: str, videos: str, scratch: str):
     return sources.open_source(videos, Path(scratch))
 
 

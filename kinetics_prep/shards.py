@@ -231,6 +231,42 @@ def _expect_same_clips(name: str, rows: list[PlanRow], settled: list[LedgerRow])
             raise CorruptShard(f"{name}: the object of {row.clip_id} holds {found.clip_id}; remove .work and run again")
 
 
+def reopen(task: ShardTask, shard: int, reasons: tuple[str, ...]) -> int:
+    """Forgets a shard's refusals for some reasons, so that these rows are tried again.
+
+    A committed shard goes back to the objects it was assembled from. The marker goes last: a run
+    killed here finds either the shard or all of its objects.
+
+    Returns:
+      How many rows are to be tried again.
+    """
+    layout, name = task.layout, task.name(shard)
+    rows = {row.clip_id: row for row in plan.read(layout.plan(task.split), shard)}
+    if not task.is_committed(shard):
+        found = [path for path in map(layout.object, rows.values()) if path.exists()]
+        again = [path for path in found if read_clip(path)[0].reason in reasons]
+        for path in again:
+            path.unlink()
+        return len(again)
+    settled = [LedgerRow(**row) for row in tables.read(layout.ledger(name), "ledger")]
+    kept = [row for row in settled if row.reason not in reasons]
+    if len(kept) < len(settled):
+        _disassemble(task, name, rows, kept)
+        layout.marker(name).unlink()
+    return len(settled) - len(kept)
+
+
+def _disassemble(task: ShardTask, name: str, rows: dict[str, PlanRow], kept: list[LedgerRow]) -> None:
+    layout, module = task.layout, FORMATS[task.formats[0]]
+    written = any(row.status == ledger.WRITTEN for row in kept)
+    records = module.read_shard(layout.shard(name, module.SUFFIX)) if written else iter(())
+    for row in kept:
+        record = next(records) if row.status == ledger.WRITTEN else None
+        if record is not None and record["example/id"] != row.clip_id:
+            raise CorruptShard(f"{name} holds {record['example/id']} where its ledger says {row.clip_id}")
+        commit_clip(layout, rows[row.clip_id], row, record.to_bytes() if record else None)
+
+
 def _write_format(task: ShardTask, name: str, form: str, objects: list[Path]) -> dict:
     layout, module = task.layout, FORMATS[form]
     path = layout.shard(name, module.SUFFIX)

@@ -45,7 +45,16 @@ def test_an_annotation_knows_only_three_splits(split):
 
 @pytest.mark.parametrize(
     "media_id",
-    ["-3B32lodo2M", "--07WQ2iBlw", "_4YTwq0-73Y", "v_Archery_g01_c01", "a.b", "Turnk_(1) [x], y & z's+", "é", "x" * 200],
+    [
+        "-3B32lodo2M",
+        "--07WQ2iBlw",
+        "_4YTwq0-73Y",
+        "v_Archery_g01_c01",
+        "a.b",
+        "Turnk_(1) [x], y & z's+",
+        "é",
+        "x" * 200,
+    ],
 )
 def test_a_video_id_is_kept_as_it_is(media_id):
     assert annotation(media_id).media_id == media_id

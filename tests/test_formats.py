@@ -61,7 +61,7 @@ def name(request) -> str:
 
 
 def test_a_format_is_named_after_its_suffix(name):
-    assert FORMATS[name].SUFFIX == name
+    assert name == FORMATS[name].SUFFIX
 
 
 def test_records_read_back_as_written_and_in_order(tmp_path, name):
@@ -265,8 +265,8 @@ def test_the_columns_are_those_of_the_schema(parquet_shard):
 
 
 def test_duckdb_reads_parquet(parquet_shard):
-    query = f"SELECT example_id, clip_label_text, len(image_encoded), image_encoded[2], image_timestamp FROM '{parquet_shard}'"
-    assert duckdb.sql(query).fetchall() == [
+    asked = "example_id, clip_label_text, len(image_encoded), image_encoded[2], image_timestamp"
+    assert duckdb.sql(f"SELECT {asked} FROM '{parquet_shard}'").fetchall() == [
         (
             one["example/id"],
             one.get("clip/label/text"),

@@ -196,7 +196,9 @@ def test_a_file_of_which_no_line_can_be_read_says_why(tmp_path, content, why):
         read(tmp_path, content)
 
 
-@pytest.mark.parametrize("header, missing", [("youtube_id,time_start,split", "time_end"), ("time_end", "youtube_id, time_start")])
+@pytest.mark.parametrize(
+    "header, missing", [("youtube_id,time_start,split", "time_end"), ("time_end", "youtube_id, time_start")]
+)
 def test_a_header_that_lacks_a_column_is_refused(tmp_path, header, missing):
     with pytest.raises(BadAnnotations, match=rf"some\.csv:1: header {header} lacks {missing}$"):
         read(tmp_path, f"{header}\n")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,24 @@ def test_the_portable_runner_writes_the_same_bytes(command, reference, tmp_path,
     assert digests(tmp_path / "out") == digests(reference)
 
 
+def test_retry_takes_up_what_was_refused_and_computes_nothing_twice(command, videos, reference, tmp_path):
+    folder, output = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(videos, folder)
+    (folder / "video2.mp4").unlink()
+    elsewhere = [*command, "--videos", str(folder), "--output", str(output)]
+    assert main(elsewhere) == OK
+    before = ledger(output)
+    assert sum(row["reason"] == "not_found" for row in before.values()) == 3
+    shutil.copy(videos / "video2.mp4", folder)
+    assert main(elsewhere) == OK
+    assert ledger(output) == before
+    assert main([*elsewhere, "--retry", "not_found"]) == OK
+    assert digests(output) == digests(reference)
+    for clip_id, row in ledger(output).items():
+        assert (row == before[clip_id]) == (before[clip_id]["reason"] != "not_found")
+    assert main(["validate", str(output)]) == OK
+
+
 def test_a_damaged_clip_object_is_done_again(command, reference, tmp_path):
     output = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
@@ -262,6 +281,7 @@ def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
         (("--direct_running_mode", "multi_threading"), "silently loses elements"),
         (("--workers", "0"), "expected at least 1"),
         (("--limit", "0"), "expected at least 1"),
+        (("--retry", "bad_luck"), "--retry bad_luck: expected one or more of malformed_row"),
         (("--split", "test"), "no readable row of split 'test'; the annotations hold train, val"),
     ],
 )
@@ -336,8 +356,6 @@ def test_validate_finds_nothing_wrong_with_what_was_written(reference, capsys):
 
 
 def copied(reference: Path, tmp_path: Path) -> Path:
-    import shutil
-
     return Path(shutil.copytree(reference, tmp_path / "copy"))
 
 

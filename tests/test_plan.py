@@ -150,7 +150,9 @@ def test_only_names_labels_that_are_there():
         plan.select(given, "train", only=("abseiling", "zumbba"))
 
 
-@pytest.mark.parametrize("given, found", [([row("a"), row("b", split="test")], "test, train"), ([unreadable()], "none")])
+@pytest.mark.parametrize(
+    "given, found", [([row("a"), row("b", split="test")], "test, train"), ([unreadable()], "none")]
+)
 def test_a_split_without_a_readable_row_is_refused(given, found):
     with pytest.raises(BadAnnotations, match=f"no readable row of split 'val'; the annotations hold {found}$"):
         plan.select(given, "val")
@@ -216,7 +218,12 @@ def test_every_row_of_kinetics_400_has_a_place_of_its_own(shared_data):
     given = plan.select(kinetics_csv.read(shared_data / "annotations" / "k400_val.csv"), "val")
     labels = LabelMap.from_labels(row.annotation.label for row in given)
     planned = arrange(given, labels, clips_per_shard=64, split="val")
-    assert len(planned) == len({(row.shard, row.index) for row in planned}) == len({row.clip_id for row in planned}) == 19_906
+    assert (
+        len(planned)
+        == len({(row.shard, row.index) for row in planned})
+        == len({row.clip_id for row in planned})
+        == 19_906
+    )
     assert {row.refusal_reason for row in planned} == {None}
     # The first shards are a fair sample: no class crowds them.
     assert max(Counter(row.label for row in planned[:640]).values()) < 12

@@ -90,7 +90,9 @@ def test_levels_of_a_rounding_quantizer_survive_being_read_and_written(name, lev
 def test_the_sign_of_symmetric_levels_flips_without_error(bound):
     levels = np.arange(1, 256).astype(np.uint8)
     flipped = (256 - levels.astype(int)).astype(np.uint8)
-    assert np.array_equal(quantize.dequantize(flipped, "symmetric", bound), -quantize.dequantize(levels, "symmetric", bound))
+    assert np.array_equal(
+        quantize.dequantize(flipped, "symmetric", bound), -quantize.dequantize(levels, "symmetric", bound)
+    )
     flow = ramp(bound)
     assert np.array_equal(
         quantize.quantize(-flow, "symmetric", bound), 256 - quantize.quantize(flow, "symmetric", bound).astype(int)

@@ -80,7 +80,9 @@ def test_the_digest_is_sixteen_hex_digits_that_do_not_depend_on_order():
     assert digest(DEFAULT, dict(reversed(tools.items()))) == found
 
 
-@pytest.mark.parametrize("same", [{"clip_seconds": 10}, {"bound_px": 20}, {"fps": 25}, {"fps": 25.0}, {"min_seconds": 1}])
+@pytest.mark.parametrize(
+    "same", [{"clip_seconds": 10}, {"bound_px": 20}, {"fps": 25}, {"fps": 25.0}, {"min_seconds": 1}]
+)
 def test_equal_recipes_have_equal_digests(same):
     other = Recipe(engine="opencv-cpu", **same)
     assert other == DEFAULT

@@ -234,7 +234,9 @@ def test_feature_lists_of_different_lengths_are_corrupt(name, length):
 
 
 def test_a_record_without_frames_is_corrupt():
-    empty = {name: ("feature_list", feature.kind, []) for name, feature in FEATURES.items() if feature.where != "context"}
+    empty = {
+        name: ("feature_list", feature.kind, []) for name, feature in FEATURES.items() if feature.where != "context"
+    }
     with pytest.raises(CorruptShard, match="not empty"):
         Record.from_bytes(serialized(**empty))
 
