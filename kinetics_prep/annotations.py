@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import math
 import re
+import unicodedata
 
 from kinetics_prep.errors import BadOption, MalformedRow, UnknownLabel
 
@@ -64,9 +65,8 @@ class Annotation:
             raise MalformedRow(f"split is {self.split!r}, expected one of {', '.join(SPLITS)}")
         if self.label is not None and not self.label.strip():
             raise MalformedRow("label is empty")
-        if self.label is not None and not self.label.isprintable():
-            # A line break of any script's would shift every class id in a file of one label a line.
-            raise MalformedRow(f"label {self.label!r} holds characters that cannot be printed")
+        if self.label is not None and _breaks_lines(self.label):
+            raise MalformedRow(f"label {self.label!r} holds line breaks or control characters")
 
     @property
     def start_us(self) -> int:
@@ -85,6 +85,11 @@ class Annotation:
         The same video is annotated at several times, so only the three together are a key.
         """
         return f"{self.media_id}_{_padded(self.start_us)}_{_padded(self.end_us)}"
+
+
+def _breaks_lines(label: str) -> bool:
+    """Whether a label would upset a file of one label a line, and with it every class id after it."""
+    return any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in label)
 
 
 def _padded(microseconds: int) -> str:
@@ -117,9 +122,9 @@ class LabelMap:
     @classmethod
     def parse(cls, text: str) -> "LabelMap":
         """Reads one label a line, in the order of their ids; blank lines at the end are ignored."""
-        labels = [line.strip() for line in text.rstrip().split("\n")]
-        if not all(label.isprintable() and label for label in labels):
-            raise BadOption("label map must hold one printable label a line, and no blank line between them")
+        labels = [line.strip() for line in text.removeprefix("\ufeff").rstrip().split("\n")]
+        if not all(labels) or any(map(_breaks_lines, labels)):
+            raise BadOption("label map must hold one label a line, no control character and no blank line between")
         return cls(tuple(labels))
 
     def index(self, label: str) -> int:

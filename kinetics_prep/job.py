@@ -117,6 +117,9 @@ def planned(job: Job) -> Iterator[Planned]:
     labels = _label_map(job, rows)
     splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
     plans = {split: list(_arranged(job, rows, labels, split)) for split in splits}
+    if not any(plans.values()) or not all(plans[split] for split in job.splits):
+        raise BadOption(f"--only {', '.join(job.only)}: no row of the split bears any of these labels")
+    splits = [split for split in splits if plans[split]]
     with room_needed(job.output):
         job.output.mkdir(parents=True, exist_ok=True)
     with _locked(layout):
@@ -183,8 +186,8 @@ def _same_recipe(layout: Layout, wanted: Recipe) -> str:
     if not layout.recipe.exists():
         write_json(layout.recipe, content, layout.scratch)
         return digest
-    found = json.loads(layout.recipe.read_text("utf-8"))
-    if found.get("digest") != digest:
+    found = recipe.read(layout.recipe)
+    if found["digest"] != digest:
         differences = [*_differences(found, content, "recipe"), *_differences(found, content, "versions")]
         raise OtherRecipe(
             f"{layout.output} was prepared by another recipe: {'; '.join(differences)}. "
@@ -194,7 +197,7 @@ def _same_recipe(layout: Layout, wanted: Recipe) -> str:
 
 
 def _differences(found: dict, wanted: dict, part: str) -> list[str]:
-    there, here = found.get(part, {}), wanted[part]
+    there, here = found[part], wanted[part]
     keys = sorted(there.keys() | here.keys())
     return [
         f"{key} is {there.get(key)} there and {here.get(key)} here" for key in keys if there.get(key) != here.get(key)

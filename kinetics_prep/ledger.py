@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from kinetics_prep import schemas
+from kinetics_prep.errors import REASONS
 
 WRITTEN, REFUSED = "written", "refused"
 
@@ -47,7 +48,8 @@ class LedgerRow:
     seconds_encode: float = 0.0
 
     def __post_init__(self):
-        if self.status not in (WRITTEN, REFUSED) or (self.status == REFUSED) != bool(self.reason):
+        expected = {WRITTEN: (None,), REFUSED: REASONS}
+        if self.reason not in expected.get(self.status, ()):
             raise ValueError(f"a row is written, or refused for a reason; got {self.status!r}, {self.reason!r}")
 
     def as_dict(self) -> dict:

@@ -18,7 +18,7 @@ from kinetics_prep.shards import Layout, ShardTask
 
 def build(layout: Layout) -> dict:
     """The manifest of every split that is complete."""
-    made = json.loads(layout.recipe.read_text("utf-8"))
+    made = recipe.read(layout.recipe)
     labels = layout.labels.read_text("utf-8").split("\n")[:-1]
     splits = {}
     for path in sorted((layout.output / "plan").glob("*.parquet")):

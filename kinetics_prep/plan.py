@@ -74,27 +74,28 @@ def arrange(
     """The plan of one split, in shard order. `limit` takes the first so many of that order, which
     is a fair sample of the classes."""
     judged = _judged(rows, labels)
+    # Sorting is stable, so of a clip's duplicates the first one read stays the first.
     order = sorted(judged, key=_key) if limit is None else heapq.nsmallest(limit, judged, key=_key)
     for position, (row, error) in enumerate(order):
         yield _plan_row(*divmod(position, clips_per_shard), row, error, split, labels)
 
 
-def _key(judged: tuple[Row, ClipError | None]) -> tuple:
+def _key(judged: tuple[Row, ClipError | None]) -> bytes:
     row, _ = judged
-    return hashlib.sha256(_clip_id(row).encode()).digest(), row.file, row.line
+    return hashlib.sha256(_clip_id(row).encode()).digest()
 
 
 def _judged(rows: Iterable[Row], labels: LabelMap) -> Iterator[tuple[Row, ClipError | None]]:
-    first_lines = {}
+    firsts = {}
     for row in rows:
-        yield row, row.error or _unusable(row, labels, first_lines)
+        yield row, row.error or _unusable(row, labels, firsts)
 
 
-def _unusable(row: Row, labels: LabelMap, first_lines: dict[str, str]) -> ClipError | None:
+def _unusable(row: Row, labels: LabelMap, firsts: dict[str, Row]) -> ClipError | None:
     annotation, here = row.annotation, f"{row.file}:{row.line}"
-    first = first_lines.setdefault(annotation.clip_id, here)
-    if first != here:
-        return DuplicateRow(f"{here}: the same video and times stand in {first}")
+    first = firsts.setdefault(annotation.clip_id, row)
+    if first is not row:
+        return DuplicateRow(f"{here}: the same video and times stand in {first.file}:{first.line}")
     try:
         if annotation.label is not None:
             labels.index(annotation.label)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from fractions import Fraction
 from importlib.metadata import version
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow
 
 import kinetics_prep
 from kinetics_prep import ffmpeg_tool, flow
-from kinetics_prep.errors import BadOption
+from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.flow import TVL1
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.quantize import BOUND_PX, QUANTIZERS
@@ -48,6 +49,11 @@ class Recipe:
     clips_per_shard: int = 64
 
     def __post_init__(self):
+        for name in ("short_side", "jpeg_quality", "clips_per_shard"):
+            self._expect(name, isinstance(getattr(self, name), int), "a whole number")
+        for name, kind in (("fps", Fraction), ("clip_seconds", float), ("min_seconds", float), ("bound_px", float)):
+            # Equal recipes have equal digests: 10 and 10.0 are not the same JSON.
+            object.__setattr__(self, name, kind(getattr(self, name)))
         self._expect("engine", self.engine in flow.ENGINES, f"one of {', '.join(flow.ENGINES)}")
         self._expect("fps", 0 < self.fps <= 1000, "over 0 and at most 1000")
         self._expect("short_side", 16 <= self.short_side <= 4096, "16 to 4096")
@@ -69,16 +75,6 @@ class Recipe:
     def settings(self) -> dict:
         """As plain values, for JSON."""
         return dataclasses.asdict(self) | {"fps": str(self.fps), "formats": list(self.formats)}
-
-    @classmethod
-    def from_settings(cls, settings: dict) -> "Recipe":
-        """The inverse of `settings`."""
-        special = {
-            "fps": Fraction(settings["fps"]),
-            "formats": tuple(settings["formats"]),
-            "tvl1": TVL1(**settings["tvl1"]),
-        }
-        return cls(**settings | special)
 
 
 def versions(recipe: Recipe) -> dict[str, str]:
@@ -104,6 +100,21 @@ def digest(recipe: Recipe, tools: dict[str, str]) -> str:
     """Sixteen hex digits that stand for a recipe and the versions it ran with."""
     text = json.dumps([recipe.settings(), tools], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(path: Path) -> dict:
+    """Reads a folder's recipe.json.
+
+    Raises:
+      CorruptShard: if it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if found.keys() >= {"digest", "recipe", "versions"}:
+            return found
+    except (OSError, ValueError, AttributeError) as error:
+        raise CorruptShard(f"{path} cannot be read: {error}") from None
+    raise CorruptShard(f"{path} holds no recipe")
 
 
 def provenance() -> dict[str, str]:

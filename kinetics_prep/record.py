@@ -89,8 +89,10 @@ class Record:
 
     def flow(self, k: int) -> np.ndarray:
         """Flow k: float32 [H, W, 2], (dx, dy) px, from frame k to frame k + 1."""
-        bound = self["kinetics_prep/bound_px"]
-        return quantize.dequantize(self.levels(k), self["kinetics_prep/quantizer"], bound)
+        bound, name = self["kinetics_prep/bound_px"], self["kinetics_prep/quantizer"]
+        if name not in quantize.QUANTIZERS:
+            raise CorruptShard(f"flow was quantized by {name!r}, which is not known here")
+        return quantize.dequantize(self.levels(k), name, bound)
 
     def to_bytes(self) -> bytes:
         """A serialized SequenceExample; the same record gives the same bytes."""
@@ -109,13 +111,29 @@ class Record:
           CorruptShard: if it is no SequenceExample, or holds other features than ours.
         """
         context, lists = sequence_example.parse(data)
-        features = dict(lists)
-        for name, values in context.items():
-            if len(values) != 1:
-                raise CorruptShard(f"context feature {name} holds {len(values)} values, expected 1")
-            text = name in FEATURES and FEATURES[name].type == "text"
-            features[name] = values[0].decode("utf-8", "replace") if text else values[0]
+        features = {name: _read(name, "feature_list", values) for name, values in lists.items()}
+        features |= {name: _read(name, "context", values) for name, values in context.items()}
+        if len(features) < len(context) + len(lists):
+            raise CorruptShard(f"record holds {sorted(context.keys() & lists.keys())} twice")
         return cls(features)
+
+
+_PYTHON_TYPES = {"bytes": bytes, "text": bytes, "int64": int, "float": float}
+
+
+def _read(name: str, where: str, values: list):
+    """A feature's value, or its list of values, as it was before `to_bytes`."""
+    feature = FEATURES.get(name)
+    if feature is None:
+        return values  # Record refuses it by its name
+    kind = _PYTHON_TYPES[feature.type]
+    if feature.where != where or not all(isinstance(value, kind) for value in values):
+        raise CorruptShard(f"{name} is not a {feature.where} of {feature.type}")
+    if where == "feature_list":
+        return values
+    if len(values) != 1:
+        raise CorruptShard(f"context feature {name} holds {len(values)} values, expected 1")
+    return values[0].decode("utf-8", "replace") if feature.type == "text" else values[0]
 
 
 def _decoded(data: bytes, what: str) -> np.ndarray:

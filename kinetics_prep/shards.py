@@ -114,7 +114,7 @@ def is_committed(layout: Layout, row: PlanRow) -> bool:
         read_clip(path)
     except FileNotFoundError:
         return False
-    except (CorruptShard, ValueError):
+    except (CorruptShard, ValueError, TypeError):
         path.unlink(missing_ok=True)
         return False
     return True

@@ -31,7 +31,7 @@ def arrow_schema(name: str) -> pa.Schema:
 def write(path: Path, name: str, row_groups: Iterable[list[dict]]) -> None:
     """Writes rows, one row group at a time, as a table of the schema `name`."""
     schema = arrow_schema(name)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for rows in row_groups:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
@@ -43,11 +43,11 @@ def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
       CorruptShard: if the file is no Parquet, or its columns are not those of the schema.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.schema_arrow.names != arrow_schema(name).names:
                 raise CorruptShard(f"{path} has other columns than schemas/{name}.json")
             groups = range(file.num_row_groups) if row_group is None else (row_group,)
             for group in groups:
                 yield from file.read_row_group(group).to_pylist()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptShard(f"{path} is not a Parquet file: {error}") from None

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import math
 from fractions import Fraction
 
@@ -87,13 +86,6 @@ def test_equal_recipes_have_equal_digests(same):
     other = Recipe(engine="opencv-cpu", **same)
     assert other == DEFAULT
     assert digest(other, TOOLS) == digest(DEFAULT, TOOLS)
-
-
-@pytest.mark.parametrize("made", [DEFAULT, Recipe(**OTHERS)], ids=["default", "other"])
-def test_settings_are_json_and_read_back(made):
-    settings = json.loads(json.dumps(made.settings()))
-    assert Recipe.from_settings(settings) == made
-    assert digest(Recipe.from_settings(settings), TOOLS) == digest(made, TOOLS)
 
 
 @pytest.mark.parametrize(

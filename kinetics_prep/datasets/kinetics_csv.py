@@ -35,12 +35,14 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
     Raises:
       BadAnnotations: if the columns cannot be told; the message names the file and line.
     """
-    columns = None
+    columns, first_error = None, None
     for number, line in _lines(path):
         try:
             cells = _cells(line)
         except MalformedRow as error:
-            yield Row(path.name, number, error=_located(path, number, error))
+            error = _located(path, number, error)
+            first_error = first_error or error
+            yield Row(path.name, number, error=error)
             continue
         if columns is None:
             columns, is_header = _columns(path, number, cells)
@@ -49,7 +51,7 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
                 continue
         yield _row(path, number, dict(zip(columns, cells)), len(cells), len(columns), default_split)
     if columns is None:
-        raise BadAnnotations(f"{path} holds no annotation row")
+        raise BadAnnotations(f"{path} holds no annotation row" + (f": {first_error}" if first_error else ""))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -93,11 +95,11 @@ def _expect_split(path: Path, number: int, columns: tuple[str, ...], default_spl
 
 
 def _row(path, number, values: dict[str, str], found: int, expected: int, default_split) -> Row:
-    split = None
+    split = None if "split" in values else default_split
     try:
-        split = split_named(values["split"]) if "split" in values else default_split
         if found != expected:
             raise MalformedRow(f"expected {expected} columns, found {found}")
+        split = split_named(values["split"]) if "split" in values else default_split
         annotation = Annotation(
             media_id=values["youtube_id"],
             start_seconds=_seconds(values["time_start"], "time_start"),
@@ -112,6 +114,8 @@ def _row(path, number, values: dict[str, str], found: int, expected: int, defaul
 
 def _seconds(text: str, name: str) -> float:
     try:
+        if "_" in text:  # Python's float takes 1_0 for 10
+            raise ValueError
         return float(text)
     except ValueError:
         raise MalformedRow(f"{name} is {text!r}, expected a number of seconds") from None

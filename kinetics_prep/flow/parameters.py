@@ -1,6 +1,7 @@
 """The parameters of TV-L1, under the paper's names."""
 
 import dataclasses
+import math
 
 from kinetics_prep.errors import BadOption
 
@@ -33,8 +34,11 @@ class TVL1:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise BadOption(f"tvl1 {field.name} must be positive, got {value}")
+            if type(field.default) is int and value != int(value):
+                raise BadOption(f"tvl1 {field.name} must be whole, got {value}")
+            object.__setattr__(self, field.name, type(field.default)(value))
         if self.scale_step >= 1:
             raise BadOption(f"tvl1 scale_step must be under 1, got {self.scale_step}")
 

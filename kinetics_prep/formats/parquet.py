@@ -46,6 +46,7 @@ _SMALL_COLUMNS = [feature.column for feature in FEATURES.values() if feature.whe
 def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
     """Writes records, a few at a time; returns the row number of each."""
     options = {"compression": "none", "use_dictionary": _SMALL_COLUMNS, "write_statistics": _SMALL_COLUMNS}
+    options["write_page_checksum"] = True  # a flipped bit in an image would read as another image
     records, count = iter(records), 0
     with pq.ParquetWriter(path, SCHEMA, **options) as writer:
         while group := list(itertools.islice(records, CLIPS_PER_ROW_GROUP)):
@@ -63,11 +64,11 @@ def read_shard(path: Path) -> Iterator[Record]:
     """
     names = {feature.column: name for name, feature in FEATURES.items()}
     try:
-        with pq.ParquetFile(path) as file:
-            if file.schema_arrow.names != SCHEMA.names:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if (file.schema_arrow.names, file.schema_arrow.types) != (SCHEMA.names, SCHEMA.types):
                 raise CorruptShard(f"{path} has other columns than schemas/record.json")
             for group in range(file.num_row_groups):
                 for row in file.read_row_group(group).to_pylist():
                     yield Record({names[column]: value for column, value in row.items() if value is not None})
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptShard(f"{path} does not read as Parquet: {error}") from None
