@@ -12,7 +12,8 @@ from kinetics_prep.flow import TVL1
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.job import Job
 from kinetics_prep.quantize import QUANTIZERS
-from kinetics_prep.recipe import FLOW_ENCODINGS, Recipe
+from kinetics_prep.recipe import Recipe
+from kinetics_prep.record import ENCODINGS
 
 DESCRIPTION = """\
 Prepares clips: gets each annotated video, trims it, resamples it, computes TV-L1 optical flow,
@@ -91,7 +92,7 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
         "--tvl1", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of TV-L1, such as lambda=0.2 warps=3"
     )
     how.add_argument("--quantizer", default="symmetric", help=f"of {', '.join(QUANTIZERS)}; default: symmetric")
-    how.add_argument("--flow-encoding", default="jpeg", help=f"of {', '.join(FLOW_ENCODINGS)}; default: jpeg")
+    how.add_argument("--flow-encoding", default="jpeg", help=f"of {', '.join(ENCODINGS)}; default: jpeg")
     how.add_argument("--jpeg-quality", type=int, default=95, metavar="Q", help="1 to 100; default: 95")
 
     run = parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner")

@@ -58,6 +58,11 @@ class Workshop:
         with _OPENING:
             return _engine(self.recipe.engine)
 
+    @property
+    def engine_version(self) -> str:
+        """The engine's name and version, for record and ledger."""
+        return f"{self.recipe.engine}: {self.engine.version()}"
+
 
 _OPENING = threading.Lock()
 
@@ -129,7 +134,7 @@ def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
         annotation_file=row.annotation_file,
         annotation_line=row.annotation_line,
         shard=row.shard,
-        engine=f"{workshop.recipe.engine}: {workshop.engine.version()}",
+        engine=workshop.engine_version,
         recipe=workshop.digest,
         versions=workshop.versions,
         **facts,
@@ -145,7 +150,8 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
             facts |= {"attempts": fetched.attempts, "source": fetched.origin}
             facts |= {"source_sha256": sha256_of(fetched.path), "source_bytes": fetched.path.stat().st_size}
         with stopwatch("seconds_decode"):
-            clip, trimmed = _decode(annotation, fetched, recipe)
+            seconds = min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds)
+            clip, trimmed = _decode(annotation, seconds, fetched, recipe)
     facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
     with stopwatch("seconds_flow"):
@@ -156,10 +162,10 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
             TwoStreamClip(clip, quantized),
             annotation,
             label_index=row.label_index,
-            data_path=fetched.name,
-            recipe=recipe,
-            recipe_digest=workshop.digest,
-            engine_version=f"{recipe.engine}: {workshop.engine.version()}",
+            seconds=seconds,
+            origin=record.Origin(fetched.name, workshop.digest, workshop.engine_version, recipe.tvl1),
+            flow_encoding=recipe.flow_encoding,
+            jpeg_quality=recipe.jpeg_quality,
         )
         return made.to_bytes()
 
@@ -173,7 +179,7 @@ def _notes(clip: Clip, trimmed: bool) -> str | None:
     return "; ".join(notes) or None
 
 
-def _decode(annotation: Annotation, fetched: Fetched, recipe: Recipe) -> tuple[Clip, bool]:
+def _decode(annotation: Annotation, seconds: float, fetched: Fetched, recipe: Recipe) -> tuple[Clip, bool]:
     found = video.probe(fetched.path)
     begins_seconds, trimmed = fetched.begins_seconds, False
     if begins_seconds is None:
@@ -182,7 +188,7 @@ def _decode(annotation: Annotation, fetched: Fetched, recipe: Recipe) -> tuple[C
     clip = video.trim(
         found,
         start_seconds=annotation.start_seconds - begins_seconds,
-        seconds=min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds),
+        seconds=seconds,
         fps=recipe.fps,
         short_side=recipe.short_side,
         min_seconds=recipe.min_seconds,

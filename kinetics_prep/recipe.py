@@ -23,11 +23,10 @@ from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.flow import TVL1
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.quantize import BOUND_PX, QUANTIZERS
+from kinetics_prep.record import ENCODINGS
 
 RECORD_VERSION = 1
 """Goes up whenever the same inputs and settings would give other bytes."""
-
-FLOW_ENCODINGS = ("jpeg", "png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Recipe:
         self._expect("min_seconds", 0 <= self.min_seconds <= self.clip_seconds, "0 to clip_seconds")
         self._expect("quantizer", self.quantizer in QUANTIZERS, f"one of {', '.join(QUANTIZERS)}")
         self._expect("bound_px", 0 < self.bound_px <= 1000, "over 0 and at most 1000")
-        self._expect("flow_encoding", self.flow_encoding in FLOW_ENCODINGS, f"one of {', '.join(FLOW_ENCODINGS)}")
+        self._expect("flow_encoding", self.flow_encoding in ENCODINGS, f"one of {', '.join(ENCODINGS)}")
         self._expect("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
         known = bool(self.formats) and set(self.formats) <= set(FORMATS)
         self._expect("formats", known, f"one or more of {', '.join(FORMATS)}")

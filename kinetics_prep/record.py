@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import io
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -17,9 +16,7 @@ from kinetics_prep import quantize, schemas, sequence_example
 from kinetics_prep.annotations import Annotation
 from kinetics_prep.clip import TwoStreamClip
 from kinetics_prep.errors import CorruptShard
-
-if TYPE_CHECKING:
-    from kinetics_prep.recipe import Recipe
+from kinetics_prep.flow import TVL1
 
 Image.MAX_IMAGE_PIXELS = 64_000_000  # a header can claim any size; records of others are read too
 
@@ -42,6 +39,23 @@ class Feature:
     def kind(self) -> str:
         """Its kind in a SequenceExample."""
         return "bytes" if self.type == "text" else self.type
+
+
+ENCODINGS = ("jpeg", "png")
+"""Of flow images; frames are always JPEG, as their source was lossy already."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a record says of how it was made."""
+
+    data_path: str
+    """The source file's name; its folders are not kept."""
+    recipe: str
+    """Digest of the recipe."""
+    engine: str
+    """What computed the flow, and its version."""
+    tvl1: TVL1
 
 
 FEATURES = {item["name"]: Feature(**item) for item in schemas.load("record")["features"]}
@@ -171,28 +185,27 @@ def encode(
     two_streams: TwoStreamClip,
     annotation: Annotation,
     label_index: int | None,
-    data_path: str,
-    recipe: "Recipe",
-    recipe_digest: str,
-    engine_version: str,
+    seconds: float,
+    origin: Origin,
+    flow_encoding: str = "jpeg",
+    jpeg_quality: int = 95,
 ) -> Record:
-    """The record of a clip. `data_path` is the source file's name; its folders are not kept."""
+    """The record of a clip that lasts `seconds`, or would if its video did not end early."""
     clip, flow = two_streams.clip, two_streams.flow
     frames, height, width, _ = clip.frames.shape
     times = [annotation.start_us + round(k * 1_000_000 / clip.fps) for k in range(frames)]
-    frame_jpeg = functools.partial(encode_frame, quality=recipe.jpeg_quality)
-    flow_image = functools.partial(encode_levels, encoding=recipe.flow_encoding, quality=recipe.jpeg_quality)
-    seconds = min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds)
+    frame_jpeg = functools.partial(encode_frame, quality=jpeg_quality)
+    flow_image = functools.partial(encode_levels, encoding=flow_encoding, quality=jpeg_quality)
     features = {
         "example/id": annotation.clip_id,
         "clip/media_id": annotation.media_id,
-        "clip/data_path": data_path,
+        "clip/data_path": origin.data_path,
         "clip/start/timestamp": annotation.start_us,
         "clip/end/timestamp": annotation.start_us + round(seconds * 1e6),
         "kinetics_prep/split": annotation.split,
-        "kinetics_prep/recipe": recipe_digest,
-        "kinetics_prep/engine": engine_version,
-        "kinetics_prep/tvl1": json.dumps(dataclasses.asdict(recipe.tvl1), sort_keys=True),
+        "kinetics_prep/recipe": origin.recipe,
+        "kinetics_prep/engine": origin.engine,
+        "kinetics_prep/tvl1": json.dumps(dataclasses.asdict(origin.tvl1), sort_keys=True),
         "kinetics_prep/quantizer": flow.quantizer,
         "kinetics_prep/bound_px": flow.bound_px,
         "kinetics_prep/saturated_share": flow.saturated_share,
@@ -201,7 +214,7 @@ def encode(
         "image/encoded": [frame_jpeg(frame) for frame in clip.frames],
         "FORWARD_FLOW/image/encoded": [flow_image(levels) for levels in flow.levels],
     }
-    for stream, image_format in (("", "JPEG"), ("FORWARD_FLOW/", recipe.flow_encoding.upper())):
+    for stream, image_format in (("", "JPEG"), ("FORWARD_FLOW/", flow_encoding.upper())):
         features |= {
             f"{stream}image/format": image_format,
             f"{stream}image/height": height,

@@ -15,7 +15,6 @@ from kinetics_prep.annotations import Annotation
 from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.flow import TVL1
-from kinetics_prep.recipe import Recipe
 from kinetics_prep.record import FEATURES, Record
 
 FRAMES, HEIGHT, WIDTH = 3, 24, 40
@@ -40,10 +39,9 @@ def make(label="air drumming", end_seconds=11.5, encoding="png", levels=None, fr
         TwoStreamClip(clip, QuantizedFlow(levels, "symmetric", 20.0, saturated_share=0.25, last="repeated")),
         Annotation("-3B32lodo2M", 1.5, end_seconds, "train", label),
         label_index=None if label is None else 7,
-        data_path="-3B32lodo2M_000001.mp4",
-        recipe=Recipe(engine="opencv-cpu", flow_encoding=encoding),
-        recipe_digest="0123456789abcdef",
-        engine_version="opencv-cpu: 5.0",
+        seconds=min(end_seconds - 1.5, 10.0),
+        origin=record.Origin("-3B32lodo2M_000001.mp4", "0123456789abcdef", "opencv-cpu: 5.0", TVL1()),
+        flow_encoding=encoding,
     )
 
 
