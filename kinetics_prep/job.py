@@ -112,7 +112,7 @@ def planned(job: Job) -> Iterator[Planned]:
       OtherRecipe: if the folder holds the output of another recipe, label map or plan.
       BadAnnotations, BadOption: if the job makes no sense.
     """
-    layout = Layout(job.output)
+    layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
     rows = read_annotations(job.annotations, job.splits[0] if len(job.splits) == 1 else None)
     labels = _label_map(job, rows)
     splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
@@ -127,7 +127,8 @@ def planned(job: Job) -> Iterator[Planned]:
         _same_labels(layout, labels)
         tasks = [_task(layout, job.recipe, digest, split, plans[split]) for split in splits]
         versions = json.dumps({"kinetics-prep": kinetics_prep.__version__} | recipe.versions(job.recipe))
-        workshop = Workshop(job.recipe, digest, versions, job.videos, str(layout.scratch))
+        videos = job.videos if "://" in job.videos else os.path.abspath(job.videos)
+        workshop = Workshop(job.recipe, digest, versions, videos, str(layout.scratch))
         if job.retry:
             _reopen(layout, tasks, job.retry)
         yield Planned(layout, tuple(tasks), workshop)
@@ -175,6 +176,9 @@ def _locked(layout: Layout) -> Iterator[None]:
             f"another run is writing to {layout.output}; wait for it, or choose another --output"
         ) from None
     finally:
+        for empty in (layout.scratch, layout.work):  # if it is: work that is not through stays
+            with contextlib.suppress(OSError):
+                empty.rmdir()
         if folder is not None:
             os.close(folder)
 

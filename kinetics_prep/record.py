@@ -18,7 +18,8 @@ from kinetics_prep.clip import TwoStreamClip
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.flow import TVL1
 
-Image.MAX_IMAGE_PIXELS = 64_000_000  # a header can claim any size; records of others are read too
+LARGEST_PIXELS = 64_000_000
+"""Of an image in a record: a header can claim any size, and records of others are read too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +154,8 @@ def _read(name: str, where: str, values: list):
 def _decoded(data: bytes, what: str) -> np.ndarray:
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        if image.width * image.height > LARGEST_PIXELS:
+            raise ValueError(f"it claims {image.width}x{image.height} pixels")
         return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise CorruptShard(f"{what} does not decode: {error}") from None

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.formats import FORMATS
-from kinetics_prep.record import FEATURES, Record
+from kinetics_prep.record import FEATURES, LARGEST_PIXELS, Record
 from kinetics_prep.report.sheet import contact_sheet
 
 
@@ -62,7 +62,7 @@ def printable(text: str) -> str:
 def sheet(record: Record, cells: int = 12) -> Image.Image:
     """A contact sheet of a record: frames at even distances, each beside its flow in colours."""
     size = record["image/height"] * record["image/width"]
-    if size > Image.MAX_IMAGE_PIXELS:
+    if size > LARGEST_PIXELS:
         raise CorruptShard(f"record claims frames of {size} pixels")
     chosen = np.linspace(0, len(record) - 1, min(cells, len(record))).round().astype(int)
     begins, times = record["clip/start/timestamp"], record["image/timestamp"]

@@ -37,7 +37,7 @@ class Folder:
     def open(cls, text: str, scratch: Path) -> "Folder":
         if not os.path.isdir(text):
             raise BadOption(f"--videos {text!r} is not a folder")
-        return cls(Path(text))
+        return cls(Path(text).absolute())
 
     def __init__(self, root: Path):
         self.root = root
@@ -59,7 +59,7 @@ class Folder:
         found = [_candidate(path, row) for path in self._files.get(row.media_id, ())]
         found = sorted(candidate for candidate in found if candidate)
         if not found:
-            raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below {self.root}")
+            raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below --videos")
         _, _, path, begins_seconds = found[0]
         yield Fetched(self.root / path, os.path.basename(path), path, begins_seconds)
 
