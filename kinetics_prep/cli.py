@@ -118,12 +118,8 @@ def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
     job, workers = options.job_from(arguments), options.workers_from(arguments)
     print(f"{job.output}: {_in_words(job)}, {workers} clips at a time", file=sys.stderr)
     summary = flow.prepare_dataset(job, workers, beam_options, _watch)
-    refused = ", ".join(f"{count} {reason}" for reason, count in summary.refused.items())
-    print(
-        f"{job.output}: {summary.rows} rows, {summary.written} written, {summary.refused_rows} refused"
-        f"{f' ({refused})' if refused else ''}; {format_bytes(summary.bytes)} in "
-        f"{format_duration(time.monotonic() - begun)}"
-    )
+    spent = format_duration(time.monotonic() - begun)
+    print(f"{job.output}: {summary}; {format_bytes(summary.bytes)} in {spent}")
     if options.too_many_refused(arguments.max_refused, summary.refused_rows, summary.rows):
         print(
             f"kinetics-prep: more rows were refused than --max-refused allows; see {job.output}/ledger", file=sys.stderr

@@ -86,6 +86,10 @@ class Summary:
     def refused_rows(self) -> int:
         return sum(self.refused.values())
 
+    def __str__(self):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
+        return f"{self.rows} rows, {self.written} written, {self.refused_rows} refused" + (reasons and f" ({reasons})")
+
 
 def read_annotations(paths: Iterable[str], default_split: str | None) -> list[Row]:
     """Every row of some annotation files.

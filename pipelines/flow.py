@@ -4,24 +4,22 @@ Takes the flags of `kinetics-prep flow`; those it does not know go to Apache Bea
 """
 
 import argparse
-import logging
 
 from kinetics_prep import options
 from kinetics_prep.beam import flow, runners
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prepares what the flags ask for and logs the outcome."""
+    """Prepares what the flags ask for and prints the outcome."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=options.DESCRIPTION)
     options.add_flow_arguments(parser)
     arguments, beam_arguments = parser.parse_known_args(argv)
     job, workers = options.job_from(arguments), options.workers_from(arguments)
     summary = flow.prepare_dataset(job, workers, runners.options(beam_arguments))
-    logging.info("%s: %d rows, %d written, refused: %s", job.output, summary.rows, summary.written, summary.refused)
+    print(f"{job.output}: {summary}")
     if options.too_many_refused(arguments.max_refused, summary.refused_rows, summary.rows):
         raise SystemExit(3)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)
     main()
