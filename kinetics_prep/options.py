@@ -86,13 +86,23 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="auto",
         metavar="NAME",
-        help=f"of {', '.join(('auto', *flow.ENGINES))}; what computes the flow",
+        help=f"what computes the flow, of {', '.join(flow.ENGINES)}; default: auto, the first of these that runs here",
     )
     how.add_argument(
         "--tvl1", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of TV-L1, such as lambda=0.2 warps=3"
     )
-    how.add_argument("--quantizer", default="symmetric", help=f"of {', '.join(QUANTIZERS)}; default: symmetric")
-    how.add_argument("--flow-encoding", default="jpeg", help=f"of {', '.join(ENCODINGS)}; default: jpeg")
+    how.add_argument(
+        "--quantizer",
+        default="symmetric",
+        metavar="NAME",
+        help=f"px to levels, of {', '.join(QUANTIZERS)}; default: symmetric, where no motion is exactly 128",
+    )
+    how.add_argument(
+        "--flow-encoding",
+        default="jpeg",
+        metavar="NAME",
+        help=f"of {', '.join(ENCODINGS)}; default: jpeg, half as large and off by 0.01 px in the mean",
+    )
     how.add_argument("--jpeg-quality", type=int, default=95, metavar="Q", help="1 to 100; default: 95")
 
     run = parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner")
@@ -105,7 +115,7 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows refused for these reasons are tried again, such as not_found,fetch_failed after adding videos",
     )
     run.add_argument(
-        "--max-refused", type=_share, default=None, metavar="N|N%%",
+        "--max-refused", type=_share, default=None, metavar="N|N%",
         help="exit with code 3 if more rows, or a larger share of them, are refused; default: any number may be",
     )  # fmt: skip
 
