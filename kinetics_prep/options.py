@@ -101,7 +101,7 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
         "--flow-encoding",
         default="jpeg",
         metavar="NAME",
-        help=f"of {', '.join(ENCODINGS)}; default: jpeg, half as large and off by 0.01 px in the mean",
+        help=f"of {', '.join(ENCODINGS)}; default: jpeg, about half as large; png is exact",
     )
     how.add_argument("--jpeg-quality", type=int, default=95, metavar="Q", help="1 to 100; default: 95")
 
