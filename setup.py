@@ -8,7 +8,7 @@ REQUIRES = [
     "apache-beam>=2.77,<2.80",
     "ffmpeg-python>=0.2,<0.3",
     "google-crc32c>=1.5,<2",
-    "imageio-ffmpeg>=0.6,<0.9",
+    "imageio-ffmpeg>=0.8,<0.9",
     "jsonschema>=4.20,<5",
     "numpy>=1.26,<3",
     # The headless twin: no X libraries on servers. Both bring the module cv2; never have both.

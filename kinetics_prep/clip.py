@@ -27,6 +27,9 @@ class Video:
     duration_seconds: float | None
     """What the container says, or None where it says nothing."""
     codec: str
+    zero_us: int = 0
+    """Time 0 on the clock of the file."""
+    primaries: str = "unknown"
     interlaced: bool = False
     high_dynamic_range: bool = False
     colour_space: str = "unknown"

@@ -6,11 +6,14 @@ of a file it reads from ffmpeg's own log: the `showinfo` filter prints a line fo
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
+import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from pathlib import Path
 import ffmpeg
 import numpy as np
 
-from kinetics_prep.errors import DecodeTimeout, MissingTool
+from kinetics_prep.errors import DecodeTimeout, MissingTool, Unreadable
 
 OLDEST_VERSION = (5, 1)
 """-fps_mode, which replaced -vsync, came with 5.1."""
@@ -39,14 +42,18 @@ _INPUT_OPTIONS = {
 
 _GLOBAL_OPTIONS = (
     *("-nostdin", "-hide_banner", "-nostats", "-loglevel", "repeat+level+info"),
-    *("-copyts", "-start_at_zero", "-max_alloc", str(1 << 30)),
+    *("-copyts", "-max_alloc", str(1 << 30)),
 )
 
 _FRAME = re.compile(rb"\[Parsed_showinfo_\d+ @ \w+\] (?:\[info\] )?n:\s*\d+ pts:\s*(NOPTS|-?\d+) ")
 _DURATION = re.compile(rb" duration:\s*(\d+) ")
+_KEY = re.compile(rb" iskey:1 ")
 # Complaints of demuxers and decoders; what the raw output says of odd timestamps is no damage.
 _DAMAGE = re.compile(r"\[(?!null|rawvideo|out#|vost)[^\]]* @ \w+\] \[(error|fatal)\] ")
 _KEPT_LINES = 400
+_KEPT_BYTES = 4 << 20
+_STOPPED = 255
+"""ffmpeg's exit code when a signal asks it to end; it then leaves what it has, like a shorter video."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +121,44 @@ def video_input(path: Path, seek_seconds: float | None = None):
     options = dict(_INPUT_OPTIONS)
     if seek_seconds is not None:
         options |= {"ss": f"{seek_seconds:.6f}", "noaccurate_seek": None}
-    return ffmpeg.input(f"file:{path}", **options)["V:0"]
+    return ffmpeg.input(os.fsencode(f"file:{path}").decode("latin-1"), **options)["V:0"]
+
+
+def _command(output) -> list[str]:
+    """ffmpeg-python hashes its nodes as UTF-8, which a file name need not be: it travels as Latin-1."""
+    command = output.global_args(*_GLOBAL_OPTIONS).compile(cmd=locate().path)
+    at = command.index("-i") + 1
+    command[at] = os.fsdecode(command[at].encode("latin-1"))
+    return command
+
+
+def _started(command: list[str], stdout: int) -> subprocess.Popen:
+    # In a session of its own: Ctrl-C is meant for us, and ffmpeg would take it for the video's end.
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what importing cv2 leaves in it: its own libraries, and an empty entry, which
+    makes programs look for libraries in whatever folder one stands."""
+    environment = dict(os.environ)
+    folders = environment.pop("LD_LIBRARY_PATH", "").split(":")
+    if kept := [folder for folder in folders if folder and "cv2" not in Path(folder).parts]:
+        environment["LD_LIBRARY_PATH"] = ":".join(kept)
+    return environment
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kills a program and, where ffmpeg is a script around another, that one too."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 @dataclasses.dataclass
@@ -146,15 +190,18 @@ class Frames:
 
     def __init__(self, graph, height: int, width: int, limit_seconds: float):
         output = ffmpeg.output(graph, "pipe:", format="rawvideo", pix_fmt="rgb24", fps_mode="passthrough")
-        self.command = output.global_args(*_GLOBAL_OPTIONS).compile(cmd=locate().path)
+        self.command = _command(output)
         self.shape = (height, width, 3)
         self.limit_seconds = limit_seconds
         self.log = Log()
         self.timed_out = False
+        self.begins_with_key: bool | None = None
+        """Whether the first frame is a key frame, once there is one; if not, a seek went wrong."""
+        self.exit_code: int | None = None
+        """ffmpeg's, once the last frame is read."""
 
     def __enter__(self) -> "Frames":
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self._process = subprocess.Popen(self.command, **pipes)
+        self._process = _started(self.command, stdout=subprocess.PIPE)
         self._times = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._timer = threading.Timer(self.limit_seconds, self._expire)
@@ -165,7 +212,7 @@ class Frames:
 
     def __exit__(self, *_):
         self._timer.cancel()
-        self._process.kill()
+        _end(self._process)
         self._process.stdout.close()
         self._process.wait()
         self._reader.join()
@@ -177,15 +224,20 @@ class Frames:
             time = self._times.get()
             if time is None:
                 raise RuntimeError(f"ffmpeg gave more frames than it named: {self.command}")
-            pts, duration = time
+            pts, duration, key = time
+            if self.begins_with_key is None:
+                self.begins_with_key = key
             if pts is not None:
                 yield pts, duration, frame
         if self.timed_out:
             raise DecodeTimeout(f"decoding took longer than {self.limit_seconds:g} s")
+        self.exit_code = self._process.wait()
+        if self.exit_code < 0 or self.exit_code == _STOPPED:
+            raise Unreadable(f"ffmpeg died, or was killed, in mid-decode (exit code {self.exit_code})")
 
     def _expire(self) -> None:
         self.timed_out = True
-        self._process.kill()
+        _end(self._process)
 
     def _read_frame(self) -> np.ndarray | None:
         frame = np.empty(self.shape, np.uint8)
@@ -202,7 +254,7 @@ class Frames:
             if match := _FRAME.match(line):
                 duration = _DURATION.search(line)
                 pts = None if match[1] == b"NOPTS" else int(match[1])
-                self._times.put((pts, int(duration[1]) if duration else None))
+                self._times.put((pts, int(duration[1]) if duration else None, bool(_KEY.search(line))))
             else:
                 self.log.add(line)
         self._times.put(None)
@@ -215,18 +267,23 @@ def describe_first_frame(path: Path, limit_seconds: float) -> tuple[int, str, Lo
       ffmpeg's exit code, everything it logged (for `video.probe` to read), and the log's summary.
     """
     graph = video_input(path).filter("showinfo", checksum=0)
-    command = ffmpeg.output(graph, "pipe:", format="null", vframes=1).global_args(*_GLOBAL_OPTIONS)
+    command = _command(ffmpeg.output(graph, "pipe:", format="null", vframes=1))
+    process, timed_out = _started(command, stdout=subprocess.DEVNULL), threading.Event()
+    timer = threading.Timer(limit_seconds, lambda: (timed_out.set(), _end(process)))
+    timer.daemon = True
+    timer.start()
+    said = b""
     try:
-        done = subprocess.run(
-            command.compile(cmd=locate().path),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=limit_seconds,
-        )
-    except subprocess.TimeoutExpired:
-        raise DecodeTimeout(f"reading the first frame took longer than {limit_seconds:g} s") from None
+        said = process.stderr.read(_KEPT_BYTES)
+    finally:
+        timer.cancel()
+        if len(said) == _KEPT_BYTES:  # it would go on for ever
+            _end(process)
+        code = process.wait()
+        process.stderr.close()
+    if timed_out.is_set():
+        raise DecodeTimeout(f"reading the first frame took longer than {limit_seconds:g} s")
     log = Log()
-    for line in done.stderr.splitlines():
+    for line in said.splitlines():
         log.add(line)
-    return done.returncode, done.stderr.decode("utf-8", "replace"), log
+    return code, said.decode("utf-8", "replace"), log

@@ -20,7 +20,7 @@ from kinetics_prep import flow, ledger, quantize, record, shards, sources, video
 from kinetics_prep.annotations import Annotation
 from kinetics_prep.atomic import sha256_of
 from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip, Video
-from kinetics_prep.errors import CLIP_ERRORS, ClipError
+from kinetics_prep.errors import CLIP_ERRORS, ClipError, FetchFailed
 from kinetics_prep.ledger import LedgerRow
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
@@ -148,7 +148,7 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
         with stopwatch("seconds_fetch"):
             fetched = stack.enter_context(workshop.source.fetch(row))
             facts |= {"attempts": fetched.attempts, "source": fetched.origin}
-            facts |= {"source_sha256": sha256_of(fetched.path), "source_bytes": fetched.path.stat().st_size}
+            facts |= _fingerprint(fetched)
         with stopwatch("seconds_decode"):
             seconds = min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds)
             clip, trimmed = _decode(annotation, seconds, fetched, recipe)
@@ -168,6 +168,13 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
             jpeg_quality=recipe.jpeg_quality,
         )
         return made.to_bytes()
+
+
+def _fingerprint(fetched: Fetched) -> dict:
+    try:
+        return {"source_sha256": sha256_of(fetched.path), "source_bytes": fetched.path.stat().st_size}
+    except OSError as error:  # no right to read it, gone since it was found, a failing disk
+        raise FetchFailed(f"{fetched.origin} cannot be read: {error.strerror}", fetched.attempts) from None
 
 
 def _notes(clip: Clip, trimmed: bool) -> str | None:

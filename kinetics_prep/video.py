@@ -24,6 +24,8 @@ DECODE_LIMIT_SECONDS = 600.0
 
 _TIME_BASE = "1/1000000"
 _SEEK_LEAD_SECONDS = 1.0
+# Headers are off by a little; a start beyond that is out of range without decoding hours to see it.
+_DURATION_SLACK_SECONDS = 5.0
 _MAX_ASPECT = 10
 _HD_SHORT_SIDE = 720
 
@@ -56,6 +58,8 @@ def probe(path: Path, limit_seconds: float = DECODE_LIMIT_SECONDS) -> Video:
         height=height,
         time_base=Fraction(re.search(r"config in time_base: (\d+/\d+)", log)[1]),
         duration_seconds=_duration_seconds(log),
+        zero_us=_zero_us(log),
+        primaries=colours.get("color_primaries", "unknown"),
         codec=_first(r"Stream #\d+:\d+ (?:-> #\d+:\d+ )?\((\w+)", log, "unknown"),
         interlaced=frame[5] in "TB",
         high_dynamic_range=colours.get("color_trc") in _HDR_TRANSFERS,
@@ -63,8 +67,16 @@ def probe(path: Path, limit_seconds: float = DECODE_LIMIT_SECONDS) -> Video:
     )
 
 
+def _zero_us(log: str) -> int:
+    """The container's start, in microseconds on its own clock. A start before 0 that is only the
+    priming of a sound codec does not count."""
+    start = round(float(_first(r"^(?:\[info\] )?  Duration: .*start: (-?\d+\.\d+)", log, "0")) * 1e6)
+    picture = round(float(_first(r" n:\s*0 pts:.*? pts_time:(-?[\d.]+)", log, "0")) * 1e6)
+    return start if start >= 0 else max(start, min(0, picture))
+
+
 def _first(pattern: str, text: str, otherwise: str) -> str:
-    match = re.search(pattern, text)
+    match = re.search(pattern, text, re.M)
     return match[1] if match else otherwise
 
 
@@ -72,7 +84,7 @@ def _duration_seconds(log: str) -> float | None:
     match = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+)", log, re.M) or re.search(
         r"^\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)", log, re.M
     )
-    if not match:
+    if not match or "Estimating duration from bitrate" in log:
         return None
     hours, minutes, seconds = match.groups()
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
@@ -143,6 +155,8 @@ def trim(
       DecodeTimeout: if it takes longer than `limit_seconds`.
     """
     wanted = frame_count(seconds, fps)
+    if video.duration_seconds is not None and start_seconds >= video.duration_seconds + _DURATION_SLACK_SECONDS:
+        raise _out_of_range(video, start_seconds)
     width, height = resized(video.width, video.height, short_side)
     decoded = _decode(video, start_seconds, wanted + 1, fps, width, height, limit_seconds)
     frames, next_frame = decoded.frames[:wanted], None
@@ -152,10 +166,14 @@ def trim(
     return Clip(frames, fps, start_seconds, next_frame, len(frames) < wanted, decoded.notes)
 
 
+def _out_of_range(video: Video, start_seconds: float) -> ClipOutOfRange:
+    lasts = "" if video.duration_seconds is None else f", which lasts {video.duration_seconds:.2f} s"
+    return ClipOutOfRange(f"clip begins at {start_seconds:g} s, after the end of {video.path.name}{lasts}")
+
+
 def _refuse_short(video, start_seconds, count, wanted, fps, min_seconds) -> None:
     if count == 0:
-        lasts = "" if video.duration_seconds is None else f", which lasts {video.duration_seconds:.2f} s"
-        raise ClipOutOfRange(f"clip begins at {start_seconds:g} s, after the end of {video.path.name}{lasts}")
+        raise _out_of_range(video, start_seconds)
     if count < 2:
         raise TooShort(f"clip has 1 frame at {float(fps):g} fps, and flow needs 2")
     if count < wanted and count / fps < min_seconds:
@@ -193,6 +211,10 @@ def _decode_from(seek_seconds, video, start_seconds, count, fps, width, height, 
             if seek_seconds is not None and first > 0:
                 return None
             frames[k], filled = frame, k + 1
+    if seek_seconds is not None and (first is None or not decoder.begins_with_key):
+        return None
+    if first is None and decoder.exit_code:
+        raise Unreadable(f"{video.path.name} does not decode: {decoder.log.complaints(video.path)}")
     if first is not None and first > 1_000_000 / fps:
         notes += (f"first frame is shown {float(first) / 1e6:.3f} s after the start and repeated until then",)
     if decoder.log.errors:
@@ -216,10 +238,10 @@ def _graph(video: Video, start_seconds: float, width: int, height: int, seek_sec
     if video.interlaced:
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
         notes += ("deinterlaced",)
-    start_us = round(start_seconds * 1e6)
-    stream = stream.filter("settb", _TIME_BASE).filter("setpts", f"PTS-{start_us}").filter("showinfo", checksum=0)
+    start_us = video.zero_us + round(start_seconds * 1e6)
+    stream = stream.filter("settb", _TIME_BASE).filter("setpts", f"PTS-({start_us})").filter("showinfo", checksum=0)
     if video.high_dynamic_range and ffmpeg_tool.locate().has_zscale:
-        stream = _to_standard_range(stream)
+        stream = _to_standard_range(stream, video)
         notes += ("high dynamic range mapped to standard",)
     elif video.high_dynamic_range:
         notes += ("high dynamic range not mapped: this ffmpeg has no zscale",)
@@ -229,7 +251,15 @@ def _graph(video: Video, start_seconds: float, width: int, height: int, seek_sec
     return stream.filter("scale", width, height, **scale), notes
 
 
-def _to_standard_range(stream):
+def _to_standard_range(stream, video):
+    # zscale refuses to guess; and it knows constant luminance only together with other tags.
+    params = {}
+    if video.primaries == "unknown":
+        params["color_primaries"] = "bt2020"
+    if video.colour_space in ("unknown", "bt2020c"):
+        params["colorspace"] = "bt2020nc"
+    if params:
+        stream = stream.filter("setparams", **params)
     return (
         stream.filter("zscale", transfer="linear", npl=100)
         .filter("format", "gbrpf32le")

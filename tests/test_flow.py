@@ -242,3 +242,14 @@ def test_an_engine_that_cannot_run_here_is_refused_with_what_is_missing():
         with pytest.raises(MissingTool, match=f"engine {name} cannot run here") as caught:
             flow.choose(name)
         assert missing in str(caught.value)
+
+
+def test_auto_says_what_is_missing_where_no_engine_can_run(monkeypatch):
+    class Never:
+        @staticmethod
+        def usable():
+            return "this OpenCV has no optflow module"
+
+    monkeypatch.setattr(flow, "ENGINES", {"never": Never})
+    with pytest.raises(MissingTool, match="no optflow module"):
+        flow.choose("auto")

@@ -179,7 +179,7 @@ def test_time_0_is_the_start_of_the_sound_where_the_picture_comes_later(tmp_path
     late = [time + Fraction(7, 10) for time in steady(300)]
     clip = trimmed(path, 0.01, 0.8)
     assert numbers(clip) == shown(late, 0.01, 20, clear_seconds=0.009)
-    assert any("first frame is shown 0.69" in note for note in clip.notes)
+    assert any(note.startswith(("first frame is shown 0.69", "first frame is shown 0.7")) for note in clip.notes)
     assert numbers(trimmed(path, 6.01, 0.8)) == shown(late, 6.01, 20, clear_seconds=0.009)
 
 
@@ -188,7 +188,7 @@ def test_the_priming_of_a_sound_codec_does_not_move_the_picture(tmp_path, number
     """Opus and AAC begin with 7 to 23 ms to be thrown away, which some ffmpegs count as the container's start."""
     path, codec = tmp_path / f"v.{suffix}", VP8 if suffix == "webm" else H264
     sound = ("-f", "lavfi", "-i", "sine=duration=2")
-    run_ffmpeg("-i", numbered, *sound, "-t", 2, *codec, "-c:a", audio, path)
+    run_ffmpeg("-i", numbered, *sound, "-t", 2, *codec, "-c:a", audio, "-avoid_negative_ts", "disabled", path)
     assert numbers(trimmed(path, 0.0, 1.0)) == list(range(25))
 
 
@@ -714,6 +714,7 @@ def test_decoding_stops_at_the_time_limit(shared_data):
         video.probe(long, limit_seconds=0.001)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc to count")
 def test_neither_success_nor_failure_leaves_processes_threads_or_files_open(tmp_path, twelve_seconds):
     text = tmp_path / "v.mp4"
     text.write_text("no video")
@@ -725,13 +726,15 @@ def test_neither_success_nor_failure_leaves_processes_threads_or_files_open(tmp_
                 trimmed(path, start, 12.0, limit_seconds=limit)
 
     attempt_all()  # opens what stays open once
-    before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
-    threads = threading.active_count()
+    before = belongings()
     attempt_all()
-    assert threading.active_count() == threads
-    assert not before or len(os.listdir("/proc/self/fd")) == len(before)
-    with pytest.raises(ChildProcessError):  # no child, dead or alive
-        os.waitpid(-1, os.WNOHANG)
+    assert belongings() == before
+
+
+def belongings() -> tuple[int, int, set[str]]:
+    """Open files, threads, and children, dead ones that nobody waited for included."""
+    children = {child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()}
+    return len(os.listdir("/proc/self/fd")), threading.active_count(), children
 
 
 def test_a_killed_ffmpeg_is_not_the_end_of_the_video(twelve_seconds):

@@ -41,6 +41,9 @@ def engine(name: str):
 def choose(name: str = "auto") -> str:
     """The engine's name; for `auto` that of the first one in the table that can run here."""
     if name == "auto":
-        return next(name for name, candidate in ENGINES.items() if candidate.usable() is None)
+        missing = {name: candidate.usable() for name, candidate in ENGINES.items()}
+        if all(missing.values()):
+            raise MissingTool("; ".join(f"engine {name} cannot run here: {what}" for name, what in missing.items()))
+        return next(name for name, what in missing.items() if what is None)
     engine(name)
     return name

@@ -57,11 +57,12 @@ class Folder:
           NotFound: if there is none.
         """
         found = [_candidate(path, row) for path in self._files.get(row.media_id, ())]
-        found = sorted(candidate for candidate in found if candidate)
+        found = sorted(candidate for candidate in found if candidate and (self.root / candidate[2]).is_file())
         if not found:
             raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below --videos")
         _, _, path, begins_seconds = found[0]
-        yield Fetched(self.root / path, os.path.basename(path), path, begins_seconds)
+        name = os.fsencode(path).decode("utf-8", "replace")
+        yield Fetched(self.root / path, os.path.basename(name), name, begins_seconds)
 
 
 def _candidate(path: str, row: PlanRow) -> tuple | None:

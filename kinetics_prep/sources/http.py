@@ -17,7 +17,7 @@ from pathlib import Path
 import requests
 
 from kinetics_prep.atomic import room_needed
-from kinetics_prep.errors import BadOption, FetchFailed, NotFound
+from kinetics_prep.errors import BadOption, ClipError, FetchFailed, NotFound
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources.fetched import Fetched
 
@@ -86,6 +86,9 @@ class HttpTemplate:
             try:
                 _get(address, path)
                 return attempt
+            except ClipError as error:
+                error.attempts = attempt
+                raise
             except _Passing as error:
                 if attempt == _ATTEMPTS:
                     raise FetchFailed(f"{address}: {error}, {attempt} attempts", attempts=attempt) from None
@@ -123,7 +126,7 @@ def _save(address: str, answer: requests.Response, path: Path) -> None:
             if received > _LARGEST_BYTES:
                 raise FetchFailed(f"{address}: over {_LARGEST_BYTES >> 30} GiB")
             file.write(block)
-    if expected is not None and not encoded and received != int(expected):
+    if expected is not None and expected.isdecimal() and not encoded and received != int(expected):
         raise _Passing(f"body ended after {received} of {expected} bytes")
 
 
