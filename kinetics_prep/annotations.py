@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import difflib
 import math
 import re
 import unicodedata
@@ -127,6 +128,10 @@ class LabelMap:
             raise BadOption("label map must hold one label a line, no control character and no blank line between")
         return cls(tuple(labels))
 
+    def text(self) -> str:
+        """The inverse of `parse`."""
+        return "".join(f"{label}\n" for label in self.labels)
+
     def index(self, label: str) -> int:
         """The class id of `label`.
 
@@ -136,7 +141,11 @@ class LabelMap:
         try:
             return self._index[label]
         except KeyError:
-            raise UnknownLabel(f"label {label!r} is not among the {len(self.labels)} labels of the label map") from None
+            close = difflib.get_close_matches(label, self.labels, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UnknownLabel(
+                f"label {label!r} is not among the {len(self.labels)} labels of the label map{hint}"
+            ) from None
 
     def __len__(self):
         return len(self.labels)

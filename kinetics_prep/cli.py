@@ -2,15 +2,17 @@
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
 
 import kinetics_prep
-from kinetics_prep.errors import RunError
+from kinetics_prep.errors import RETRYABLE, RunError
 
 OK, BUG, CANNOT_GO_ON, TOO_MANY_REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 INVALID = 4
@@ -19,19 +21,19 @@ INVALID = 4
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns the exit code."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
     if rest and arguments.command is not _flow:
         parser.error(f"unknown: {' '.join(rest)}")
     try:
         return arguments.command(arguments, rest)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has enough; what else would be printed at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except Exception as error:
+    except BaseException as error:
+        if _interrupted(error):
+            print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+            return INTERRUPTED
         said = _run_error(error)
         if said is None:
             raise
@@ -39,21 +41,41 @@ def main(argv: list[str] | None = None) -> int:
         return CANNOT_GO_ON
 
 
+def _joined(argv: list[str]) -> list[str]:
+    """Clip ids may begin with "-", and would be taken for a flag."""
+    if "--record" not in argv[:-1]:
+        return list(argv)
+    place = argv.index("--record")
+    return [*argv[:place], f"--record={argv[place + 1]}", *argv[place + 2 :]]
+
+
 def entry() -> None:
     """The console script. Leaves at once: threads that still compute a clip have nothing to tidy up."""
     code = BUG
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends before it kills
         code = main()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else CANNOT_GO_ON
+        code = leaving.code if isinstance(leaving.code, int) else OK if leaving.code is None else CANNOT_GO_ON
     except BaseException:
         import traceback
 
         traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, if need be wrapped up by Beam."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or str(error).startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _run_error(error: BaseException) -> str | None:
@@ -63,15 +85,24 @@ def _run_error(error: BaseException) -> str | None:
     """
     if isinstance(error, RunError):
         return re.sub(r" \[while running .*", "", str(error), flags=re.S)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'output'}: {error.strerror}"
     names = "|".join(kind.__name__ for kind in RunError.__subclasses__())
     match = re.search(rf"kinetics_prep\.errors\.(?:{names}): (.*?)(?: \[while running|\n|$)", str(error))
     return match and match[1]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, rather than under the whole usage."""
+
+    def error(self, message: str):
+        self.exit(CANNOT_GO_ON, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     from kinetics_prep import options
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kinetics-prep",
         description="Prepares Kinetics-style video data sets: RGB and TV-L1 optical flow, sharded.",
         epilog="`kinetics-prep COMMAND --help` says more.",
@@ -91,14 +122,23 @@ def _parser() -> argparse.ArgumentParser:
     options.add_flow_arguments(flow)
     flow.set_defaults(command=_flow)
 
-    inspect = commands.add_parser("inspect", help="show a record of a shard, in words and as a picture")
+    inspect = commands.add_parser(
+        "inspect",
+        help="show a record of a shard, in words and as a picture",
+        description="Prints every field of a record, and writes a contact sheet: frames beside their flow in colours.",
+    )
     inspect.add_argument("shard", type=Path, help="a .tfrecord or .parquet file that kinetics-prep wrote")
     inspect.add_argument("--record", default="0", metavar="N|ID", help="its number, from 0, or its clip id; default: 0")
     inspect.add_argument("--output", type=Path, metavar="PNG", help="contact sheet; default: <clip id>.png, here")
     inspect.add_argument("--list", action="store_true", help="only list the records")
     inspect.set_defaults(command=_inspect)
 
-    validate = commands.add_parser("validate", help="read a prepared folder back and name what is wrong")
+    validate = commands.add_parser(
+        "validate",
+        help="read a prepared folder back and name what is wrong",
+        description="Reads everything back: checksums, counts, the ledger against the plan, and of each record its "
+        "images, sizes, timestamps and label. Exit code 0 if nothing is wrong, 4 if something is.",
+    )
     validate.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
     validate.add_argument("--workers", type=int, metavar="N", help="shards at a time; default: one per core")
     validate.set_defaults(command=_validate)
@@ -116,8 +156,8 @@ def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a traceback of what we report in a line
     beam_options = runners.options(rest)
     job, workers = options.job_from(arguments), options.workers_from(arguments)
-    print(f"{job.output}: {_in_words(job)}, {workers} clips at a time", file=sys.stderr)
-    summary = flow.prepare_dataset(job, workers, beam_options, _watch)
+    with_how = f"{_in_words(job)}, {workers} {'clip' if workers == 1 else 'clips'} at a time"
+    summary = flow.prepare_dataset(job, workers, beam_options, functools.partial(_watch, with_how))
     spent = format_duration(time.monotonic() - begun)
     print(f"{job.output}: {summary}; {format_bytes(summary.bytes)} in {spent}")
     if options.too_many_refused(arguments.max_refused, summary.refused_rows, summary.rows):
@@ -125,22 +165,26 @@ def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
             f"kinetics-prep: more rows were refused than --max-refused allows; see {job.output}/ledger", file=sys.stderr
         )
         return TOO_MANY_REFUSED
+    if summary.refused:
+        print(f"why: {job.output}/ledger; to try again: --retry {','.join(RETRYABLE[:2])} or others", file=sys.stderr)
     return OK
 
 
 def _in_words(job) -> str:
     recipe = job.recipe
-    return (
-        f"{', '.join(job.splits) or 'every split'} of {', '.join(Path(path).name for path in job.annotations)}, "
-        f"{float(recipe.fps):g} fps, short side {recipe.short_side}, flow by {recipe.engine}"
-    )
+    return f"{float(recipe.fps):g} fps, short side {recipe.short_side}, flow by {recipe.engine}"
 
 
 @contextlib.contextmanager
-def _watch(planned):
+def _watch(how: str, planned):
     from kinetics_prep import job
     from kinetics_prep.report.progress import Progress
 
+    splits = ", ".join(f"{task.split} {task.rows}" for task in planned.tasks)
+    print(
+        f"{planned.layout.output}: {splits} rows, {len(planned.labels)} classes; {how}",
+        file=sys.stderr,
+    )
     found = sum(job.settled(planned).values())
     with Progress(total=planned.rows, done_already=found, count=lambda: job.settled(planned)):
         yield
@@ -173,7 +217,7 @@ def _validate(arguments: argparse.Namespace, rest: list[str]) -> int:
         print(printable(str(problem)))
         count += 1
     if count:
-        print(f"{arguments.folder}: {count} problems")
+        print(f"{arguments.folder}: {count} {'problem' if count == 1 else 'problems'}")
         return INVALID
     clips = validate.clips(validate.shards_of(validate.Layout(arguments.folder)))
     print(f"{arguments.folder}: {clips} clips read back, nothing wrong")

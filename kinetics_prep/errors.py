@@ -102,6 +102,10 @@ REASONS = tuple(error.reason for error in CLIP_ERRORS)
 """The words the ledger uses for them."""
 
 
+RETRYABLE = tuple(error.reason for error in CLIP_ERRORS if error not in (MalformedRow, DuplicateRow, UnknownLabel))
+"""Those that another attempt may mend; the others stand in the annotations and so in the plan."""
+
+
 class RunError(Exception):
     """The run cannot go on until the person who started it mends something."""
 

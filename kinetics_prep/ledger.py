@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from kinetics_prep import schemas
 from kinetics_prep.errors import REASONS
 
-WRITTEN, REFUSED = "written", "refused"
+STATUSES = WRITTEN, REFUSED = "written", "refused"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jsonschema
 
-from kinetics_prep import recipe, schemas, shards
+from kinetics_prep import ledger, recipe, schemas, shards
 from kinetics_prep.atomic import sha256_of, write_json
 from kinetics_prep.errors import CorruptShard, IncompleteShard
 from kinetics_prep.shards import Layout, ShardTask
@@ -88,7 +88,7 @@ def read(layout: Layout) -> dict:
     try:
         content = json.loads(layout.manifest.read_text("utf-8"))
         jsonschema.validate(content, schemas.load("dataset"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CorruptShard(f"{layout.output} holds no dataset.json: not prepared, or not finished") from None
     except (ValueError, jsonschema.ValidationError) as error:
         raise CorruptShard(f"{layout.manifest} is not a manifest: {getattr(error, 'message', error)}") from None
@@ -96,13 +96,13 @@ def read(layout: Layout) -> dict:
 
 
 @functools.lru_cache(maxsize=100_000)
-def _committed_counts(path: Path, written_ns: int) -> tuple[int, int]:
+def _committed_counts(path: Path, written_ns: int) -> dict[str, int]:
     marker = shards.read_marker(path)
-    return marker["written"], sum(marker["refused"].values())
+    return {ledger.WRITTEN: marker["written"], ledger.REFUSED: sum(marker["refused"].values())}
 
 
-def marker_counts(path: Path) -> tuple[int, int] | None:
-    """(written, refused) of a committed shard; each marker is read once."""
+def marker_counts(path: Path) -> dict[str, int] | None:
+    """Rows of a committed shard by status, None if it is not committed; each marker is read once."""
     try:
         return _committed_counts(path, path.stat().st_mtime_ns)
     except FileNotFoundError:

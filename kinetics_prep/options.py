@@ -35,6 +35,7 @@ exit code:
   0  every row is accounted for: written, or refused for a reason that the ledger holds
   2  the run could not start or go on; the message says what to mend
   3  as 0, and more rows were refused than --max-refused allows
+130  interrupted; the same command goes on from there
 """
 
 

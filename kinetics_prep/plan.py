@@ -43,18 +43,18 @@ class PlanRow:
         return Annotation(self.media_id, self.start_seconds, self.end_seconds, self.split, self.label)
 
 
-def select(rows: Iterable[Row], split: str, only: tuple[str, ...] = ()) -> list[Row]:
+def select(rows: Iterable[Row], split: str, only: tuple[str, ...] = (), strays: bool = True) -> list[Row]:
     """The rows of one split, and of the labels in `only` if there are any.
 
-    Rows that cannot be read belong to every split that they may belong to, and `only` keeps them:
-    one reads twice of a row rather than never.
+    Rows that cannot be read are kept whatever the labels, and with `strays` also those whose split
+    cannot be read.
 
     Raises:
       BadAnnotations: if the split has no row.
       BadOption: if no row bears a label of `only`.
     """
     rows = list(rows)
-    chosen = [row for row in rows if row.split == split or (row.error and row.split is None)]
+    chosen = [row for row in rows if row.split == split or (strays and row.error and row.split is None)]
     if not any(row.annotation for row in chosen):
         found = sorted({row.split for row in rows if row.split})
         raise BadAnnotations(f"no readable row of split {split!r}; the annotations hold {', '.join(found) or 'none'}")

@@ -1,7 +1,10 @@
 """What happens to one clip, from its plan row to its record. No Beam in here; call it in a REPL.
 
-row = next(plan.read("sample/plan/train.parquet"))
-settled, record = prepare.settle(row, workshop)
+    with job.planned(Job(...)) as planned:
+        row = next(plan.read(planned.layout.plan("train")))
+        settled, data = prepare.settle(row, planned.workshop)
+
+`Record.from_bytes(data)` then has frames and flow.
 """
 
 import contextlib
@@ -244,7 +247,9 @@ def quantized_flow(clip: Clip, engine, recipe: Recipe) -> QuantizedFlow:
 
 def carry_out(row: PlanRow, task: ShardTask, workshop: Workshop) -> None:
     """Settles a clip unless it is settled already, commits it, and assembles its shard if it was the last."""
-    if not shards.is_committed(task.layout, row):
+    if shards.find_object(task.layout, row) is None:
+        if task.is_committed(row.shard):  # asked second: objects go only after their shard's marker stands
+            return
         settled, data = settle(row, workshop)
         shards.commit_clip(task.layout, row, settled, data)
     shards.assemble_if_complete(task, row.shard)

@@ -69,7 +69,9 @@ class Recipe:
 
     def _expect(self, name: str, condition: bool, expected: str) -> None:
         if not condition:
-            raise BadOption(f"{name} is {getattr(self, name)!r}, expected {expected}")
+            value = getattr(self, name)
+            value = ",".join(value) if isinstance(value, tuple) else value
+            raise BadOption(f"{name} is {value}, expected {expected}")
 
     def settings(self) -> dict:
         """As plain values, for JSON."""

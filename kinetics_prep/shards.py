@@ -15,6 +15,7 @@ then its objects go. Whatever bears its final name is whole: it was written unde
 on the same disk, and renamed.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -62,8 +63,8 @@ class Layout:
     def plan(self, split: str) -> Path:
         return self.output / "plan" / f"{split}.parquet"
 
-    def object(self, row: PlanRow) -> Path:
-        return self.objects(row.split, row.shard) / f"{row.index:05d}.clip"
+    def object(self, row: PlanRow, status: str) -> Path:
+        return self.objects(row.split, row.shard) / f"{row.index:05d}.{status}"
 
     def objects(self, split: str, shard: int) -> Path:
         return self.work / split / f"{shard:05d}"
@@ -92,7 +93,7 @@ def commit_clip(layout: Layout, row: PlanRow, settled: LedgerRow, record: bytes 
     It is not forced to disk: after a power cut its checksums tell, and the clip is done again.
     """
     payloads = [json.dumps(settled.as_dict()).encode()] + ([record] if record is not None else [])
-    with atomic(layout.object(row), layout.scratch, durable=False) as temporary:
+    with atomic(layout.object(row, settled.status), layout.scratch, durable=False) as temporary:
         tfrecord.write_bytes(temporary, payloads)
 
 
@@ -107,25 +108,30 @@ def read_clip(path: Path) -> tuple[LedgerRow, bytes | None]:
     return LedgerRow(**json.loads(first)), (rest[0] if rest else None)
 
 
-def is_committed(layout: Layout, row: PlanRow) -> bool:
-    """Whether the clip has a sound object. A damaged one is removed."""
-    path = layout.object(row)
+def find_object(layout: Layout, row: PlanRow) -> Path | None:
+    """A clip's object, of whichever status; None if there is none."""
+    paths = (layout.object(row, status) for status in ledger.STATUSES)
+    return next((path for path in paths if path.exists()), None)
+
+
+def _remove_if_damaged(path: Path) -> None:
     try:
         read_clip(path)
     except FileNotFoundError:
-        return False
-    except (CorruptShard, ValueError, TypeError):
+        pass
+    except (CorruptShard, ValueError, TypeError):  # TypeError: of a version with other ledger columns
         path.unlink(missing_ok=True)
-        return False
-    return True
 
 
-def objects_committed(layout: Layout, split: str, shard: int) -> int:
-    """How many objects a shard has."""
-    try:
-        return sum(entry.name.endswith(".clip") for entry in os.scandir(layout.objects(split, shard)))
-    except FileNotFoundError:
-        return 0
+def objects_committed(layout: Layout, split: str, shard: int) -> dict[str, int]:
+    """How many objects a shard has, by status. Their names say it, so that asking is cheap."""
+    counts = dict.fromkeys(ledger.STATUSES, 0)
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(layout.objects(split, shard)):
+            status = entry.name.rpartition(".")[2]
+            if status in counts:
+                counts[status] += 1
+    return counts
 
 
 # Assembly -------------------------------------------------------------------------------------
@@ -186,9 +192,25 @@ def assemble(task: ShardTask, shard: int) -> bool:
     return True
 
 
+def unsettled(task: ShardTask, shard: int) -> list[PlanRow]:
+    """The rows of a shard that have no sound object. If that is none, the shard is assembled.
+
+    Damage is looked for here, before any row is worked on, so that nobody counts on an object that
+    is about to be removed.
+    """
+    rows = list(plan.read(task.layout.plan(task.split), shard))
+    for row in rows:
+        if path := find_object(task.layout, row):
+            _remove_if_damaged(path)
+    missing = [row for row in rows if find_object(task.layout, row) is None]
+    if not missing:
+        assemble(task, shard)
+    return missing
+
+
 def assemble_if_complete(task: ShardTask, shard: int) -> bool:
     """Assembles a shard whose last clip is done, so that finished shards do not wait for the others."""
-    if objects_committed(task.layout, task.split, shard) < task.rows_in(shard):
+    if sum(objects_committed(task.layout, task.split, shard).values()) < task.rows_in(shard):
         return False
     return assemble(task, shard)
 
@@ -196,8 +218,8 @@ def assemble_if_complete(task: ShardTask, shard: int) -> bool:
 def _commit(task: ShardTask, shard: int) -> None:
     layout, name = task.layout, task.name(shard)
     rows = list(plan.read(layout.plan(task.split), shard))
-    paths = [layout.object(row) for row in rows]
-    missing = [row.clip_id for row, path in zip(rows, paths) if not path.exists()]
+    paths = [find_object(layout, row) for row in rows]
+    missing = [row.clip_id for row, path in zip(rows, paths) if path is None]
     if missing:
         raise IncompleteShard(f"{name}: {len(missing)} of {len(rows)} rows unaccounted for, such as {missing[0]}")
     settled = [read_clip(path)[0] for path in paths]
@@ -241,30 +263,32 @@ def reopen(task: ShardTask, shard: int, reasons: tuple[str, ...]) -> int:
       How many rows are to be tried again.
     """
     layout, name = task.layout, task.name(shard)
-    rows = {row.clip_id: row for row in plan.read(layout.plan(task.split), shard)}
+    rows = list(plan.read(layout.plan(task.split), shard))
     if not task.is_committed(shard):
-        found = [path for path in map(layout.object, rows.values()) if path.exists()]
+        found = [path for row in rows if (path := layout.object(row, ledger.REFUSED)).exists()]
         again = [path for path in found if read_clip(path)[0].reason in reasons]
         for path in again:
             path.unlink()
         return len(again)
     settled = [LedgerRow(**row) for row in tables.read(layout.ledger(name), "ledger")]
-    kept = [row for row in settled if row.reason not in reasons]
-    if len(kept) < len(settled):
-        _disassemble(task, name, rows, kept)
+    _expect_same_clips(name, rows, settled)
+    again = sum(row.reason in reasons for row in settled)
+    if again:
+        _disassemble(task, name, rows, settled, reasons)
         layout.marker(name).unlink()
-    return len(settled) - len(kept)
+    return again
 
 
-def _disassemble(task: ShardTask, name: str, rows: dict[str, PlanRow], kept: list[LedgerRow]) -> None:
+def _disassemble(task: ShardTask, name: str, rows: list[PlanRow], settled: list[LedgerRow], reasons) -> None:
     layout, module = task.layout, FORMATS[task.formats[0]]
-    written = any(row.status == ledger.WRITTEN for row in kept)
+    written = any(found.status == ledger.WRITTEN for found in settled)
     records = module.read_shard(layout.shard(name, module.SUFFIX)) if written else iter(())
-    for row in kept:
-        record = next(records) if row.status == ledger.WRITTEN else None
+    for row, found in zip(rows, settled):
+        record = next(records) if found.status == ledger.WRITTEN else None
         if record is not None and record["example/id"] != row.clip_id:
             raise CorruptShard(f"{name} holds {record['example/id']} where its ledger says {row.clip_id}")
-        commit_clip(layout, rows[row.clip_id], row, record.to_bytes() if record else None)
+        if found.reason not in reasons:
+            commit_clip(layout, row, found, record.to_bytes() if record else None)
 
 
 def _write_format(task: ShardTask, name: str, form: str, objects: list[Path]) -> dict:

@@ -12,7 +12,8 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep import job, ledger, manifest, plan, shards, tables
+from kinetics_prep import folder as folders
+from kinetics_prep import ledger, manifest, plan, shards, tables
 from kinetics_prep.atomic import sha256_of
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.formats import FORMATS
@@ -97,7 +98,7 @@ def _folder_problems(layout: Layout) -> Iterator[Problem]:
         yield Problem("labels.txt", "is not the file that dataset.json knows; class ids may be wrong")
     for split, part in content["splits"].items():
         rows = list(plan.read(layout.output / part["plan"]))
-        if job.plan_sha256(rows) != part["plan_sha256"]:
+        if folders.plan_sha256(rows) != part["plan_sha256"]:
             yield Problem(part["plan"], "is not the plan that the shards were made from")
         if not len(rows) == part["rows"] == part["written"] + sum(part["refused"].values()):
             settled = part["written"] + sum(part["refused"].values())

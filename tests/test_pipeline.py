@@ -165,7 +165,7 @@ def kill_after(process: subprocess.Popen, output: Path, clips: int, seconds: flo
 def committed(layout: Layout) -> dict[str, float]:
     """Seconds spent on each clip that is committed: they are never the same twice."""
     done = {}
-    for path in layout.work.glob("*/*/*.clip"):
+    for path in [*layout.work.glob("*/*/*.written"), *layout.work.glob("*/*/*.refused")]:
         with contextlib.suppress(FileNotFoundError):  # a living run may assemble it meanwhile
             row, _ = shards.read_clip(path)
             done[row.clip_id] = row.seconds
@@ -220,7 +220,7 @@ def test_a_damaged_clip_object_is_done_again(command, reference, tmp_path):
         # An uncommitted shard, with one of its objects cut short as after a power cut.
         patch.setattr(shards, "assemble", lambda task, shard: False)
         assert main([*command, "--output", str(output)]) == CANNOT_GO_ON
-    objects = sorted((output / ".work").glob("train/*/*.clip"))
+    objects = sorted((output / ".work").glob("train/*/*.written"))
     assert objects
     objects[0].write_bytes(objects[0].read_bytes()[:-9])
     assert main([*command, "--output", str(output)]) == OK
@@ -281,7 +281,9 @@ def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
         (("--direct_running_mode", "multi_threading"), "silently loses elements"),
         (("--workers", "0"), "expected at least 1"),
         (("--limit", "0"), "expected at least 1"),
-        (("--retry", "bad_luck"), "--retry bad_luck: expected one or more of malformed_row"),
+        (("--runner", "Magic"), "--runner Magic: "),
+        (("--retry", "malformed_row"), "expected one or more of not_found"),
+        (("--retry", "bad_luck"), "--retry bad_luck: expected one or more of not_found"),
         (("--split", "test"), "no readable row of split 'test'; the annotations hold train, val"),
     ],
 )
@@ -339,6 +341,80 @@ def test_a_full_disk_stops_the_run_loses_nothing_and_goes_on_later(command, refe
     assert "no room to write" in said.splitlines()[-1] and "Traceback" not in said
     assert main([*command, "--output", str(output)]) == OK
     assert digests(output) == digests(reference)
+
+
+def test_retry_of_a_shard_with_a_duplicate_row_keeps_the_written_clip(command, videos, tmp_path):
+    rows = [
+        "walking,video0,0,1,train",
+        "walking,video0,0,1,train",
+        "walking,video1,0,1,train",
+        "walking,gone,0,1,train",
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(rows))
+    run = with_rows(command, tmp_path / "rows.csv", tmp_path / "out", "--clips-per-shard", "9")
+    assert main(run) == OK
+    shard = next((tmp_path / "out" / "tfrecord").iterdir())
+    before = shard.read_bytes()
+    assert main([*run, "--retry", "not_found"]) == OK
+    assert shard.read_bytes() == before
+    accounts = next((tmp_path / "out" / "ledger").iterdir())
+    reasons = [row["reason"] for row in tables.read(accounts, "ledger")]
+    assert sorted(filter(None, reasons)) == ["duplicate_row", "not_found"]
+
+
+def with_rows(command, annotations: Path, output: Path, *more: str) -> list[str]:
+    changed = list(command)
+    changed[changed.index("--annotations") + 1] = str(annotations)
+    return [*changed, "--output", str(output), *more]
+
+
+def test_clips_found_done_are_assembled_and_none_is_settled_again(command, reference, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "assemble", lambda task, shard: False)
+        assert main([*command, "--output", str(output)]) == CANNOT_GO_ON
+    before = committed(Layout(output))
+    assert len(before) == 10
+    assert main([*command, "--output", str(output), "--workers", "4"]) == OK
+    assert {clip_id: row["seconds"] for clip_id, row in ledger(output).items()} == before
+    assert digests(output) == digests(reference)
+
+
+def test_a_folder_in_which_nothing_was_prepared_takes_another_recipe(command, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "carry_out", lambda row, task, workshop: None)
+        assert main([*command, "--output", str(tmp_path / "out")]) == CANNOT_GO_ON
+    assert main([*command, "--output", str(tmp_path / "out"), "--fps", "6", "--limit", "1"]) == OK
+
+
+def test_a_second_split_with_fewer_labels_takes_the_folders_class_ids(command, videos, tmp_path):
+    (tmp_path / "val.csv").write_text("walking,video0,0,1,val")
+    assert main([*command, "--limit", "1", "--output", str(tmp_path / "out")]) == OK
+    run = with_rows(command, tmp_path / "val.csv", tmp_path / "out")
+    run[run.index("--split") + 1] = "val"
+    assert main(run) == OK
+    assert [row.label_index for row in plan.read(Layout(tmp_path / "out").plan("val"))] == [1]
+
+
+def test_a_row_whose_split_cannot_be_read_is_told_of_once(command, tmp_path):
+    (tmp_path / "rows.csv").write_text("a,video0,0,1,train\na,video1,0,1,val\na,video2,0,1,nonsense\n")
+    run = [word for word in with_rows(command, tmp_path / "rows.csv", tmp_path / "out") if word != "--split"]
+    run.remove("train")
+    assert main(run) == OK
+    assert len(ledger(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_that_cannot_be_written_to_is_one_line(command, place, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([*command, "--output", str(tmp_path / place)]) == CANNOT_GO_ON
+    assert "cannot be written to" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_record_whose_id_begins_with_a_dash_can_be_asked_for(reference, capsys):
+    shard = next((reference / "tfrecord").iterdir())
+    assert main(["inspect", str(shard), "--record", "-3B32lodo2M_000059_000069"]) == CANNOT_GO_ON
+    assert "none is '-3B32lodo2M_000059_000069'" in capsys.readouterr().err
 
 
 def test_two_runs_do_not_write_to_one_folder(command, tmp_path, capsys):

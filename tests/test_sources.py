@@ -38,10 +38,10 @@ def plan_row(media_id="abc", start=5.0, end=15.0, split="train", label="using se
 
 @pytest.fixture
 def videos(tmp_path):
-    """Makes a folder of (empty) files, and opens it as a source."""
+    """Makes a folder of (empty) files, one of which nobody asks for, and opens it as a source."""
 
     def make(*names: str) -> Folder:
-        for name in names:
+        for name in ("unrelated.mp4", *names):
             path = tmp_path / "videos" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -167,6 +167,12 @@ def test_links_are_followed_and_loops_end(videos, tmp_path):
     (tmp_path / "videos/self").symlink_to(".")
     (tmp_path / "videos/linked").symlink_to(tmp_path / "elsewhere")
     assert chosen(videos(), plan_row())[0] == "linked/abc.mp4"
+
+
+def test_a_folder_without_any_video_is_a_mistake(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BadOption, match="there is no video below this folder"):
+        open_source(str(tmp_path), tmp_path / "scratch")
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "named pipe", "folder"])

@@ -2,6 +2,7 @@
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from kinetics_prep.errors import BadOption
@@ -27,7 +28,16 @@ def options(arguments: list[str]) -> PipelineOptions:
             "--direct_running_mode=multi_threading silently loses elements in Beam 2.77; "
             "--workers gives as many threads without it"
         )
+    _expect_runner(made.view_as(StandardOptions).runner)
     return made
+
+
+def _expect_runner(name: str | None) -> None:
+    try:
+        if name not in _LOCAL:
+            create_runner(name)
+    except (ValueError, ImportError) as error:
+        raise BadOption(f"--runner {name}: {str(error).splitlines()[0]}") from None
 
 
 def pipeline(made: PipelineOptions) -> tuple[beam.Pipeline, bool]:

@@ -10,7 +10,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from kinetics_prep import plan, prepare, shards
+from kinetics_prep import prepare, shards
 from kinetics_prep.job import Planned
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.prepare import Workshop
@@ -67,7 +67,7 @@ def _pending(planned: Planned) -> Iterator[tuple[str, int]]:
 
 @dataclasses.dataclass
 class PlannedRows(beam.PTransform):
-    """(split, shard) -> its plan rows."""
+    """(split, shard) -> its plan rows that are not settled yet."""
 
     planned: Planned
 
@@ -80,7 +80,7 @@ def _by_split(planned: Planned) -> dict[str, ShardTask]:
 
 
 def _rows(tasks: dict[str, ShardTask], split: str, shard: int) -> Iterator[PlanRow]:
-    yield from plan.read(tasks[split].layout.plan(split), shard)
+    yield from shards.unsettled(tasks[split], shard)
 
 
 @dataclasses.dataclass

@@ -37,7 +37,10 @@ class Folder:
     def open(cls, text: str, scratch: Path) -> "Folder":
         if not os.path.isdir(text):
             raise BadOption(f"--videos {text!r} is not a folder")
-        return cls(Path(text).absolute())
+        found = cls(Path(text).absolute())
+        if not found._files:
+            raise BadOption(f"--videos {text!r}: there is no video below this folder")
+        return found
 
     def __init__(self, root: Path):
         self.root = root
@@ -82,9 +85,14 @@ def _candidate(path: str, row: PlanRow) -> tuple | None:
     return None
 
 
+def _cannot_list(error: OSError) -> None:
+    if os.path.basename(error.filename) != "lost+found":
+        raise BadOption(f"--videos: cannot list {error.filename}: {error.strerror}") from None
+
+
 def _walk(root: Path) -> Iterator[str]:
     seen = set()
-    for folder, names, files in os.walk(root, followlinks=True):
+    for folder, names, files in os.walk(root, followlinks=True, onerror=_cannot_list):
         real = os.path.realpath(folder)
         if real in seen:  # a link that leads back up
             names.clear()

@@ -7,6 +7,7 @@ the clip itself, one that says only `{id}` the whole video. `{split}` and `{labe
 import contextlib
 import os
 import random
+import re
 import string
 import time
 import urllib.parse
@@ -71,8 +72,8 @@ class HttpTemplate:
             raise FetchFailed(f"{self.template} does not fit start {row.start_seconds}: {error}") from None
         name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path)) or row.media_id
         self.scratch.mkdir(parents=True, exist_ok=True)
-        # The server's name is never part of a local path.
-        path = self.scratch / f"{uuid.uuid4().hex}.video"
+        # Only letters of the server's name become part of a local one; messages say it.
+        path = self.scratch / f"{uuid.uuid4().hex}-{re.sub('[^A-Za-z0-9_-]', '_', name)[:60]}"
         try:
             with room_needed(path):
                 attempts = self._download(address, path)

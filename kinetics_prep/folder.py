@@ -1,0 +1,172 @@
+"""An output folder takes one writer at a time, one recipe, one label map, and one plan a split.
+
+What is asked of it first is written down there; what is asked later must agree, as long as
+anything has been prepared.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+
+from kinetics_prep import plan, recipe
+from kinetics_prep.annotations import LabelMap
+from kinetics_prep.atomic import atomic, write_json
+from kinetics_prep.errors import BadOption, OtherRecipe
+from kinetics_prep.plan import PlanRow
+from kinetics_prep.recipe import Recipe
+from kinetics_prep.shards import Layout
+
+
+@contextlib.contextmanager
+def locked(layout: Layout) -> Iterator[None]:
+    """Makes the folder, keeps other runs out of it, and gives scratch space.
+
+    Raises:
+      BadOption: if the folder cannot be made or written to.
+      OtherRecipe: if another run has it.
+    """
+    try:
+        layout.output.mkdir(parents=True, exist_ok=True)
+        # What a killed run left under no final name goes. Nobody else's: see _lock.
+        with _lock(layout):
+            shutil.rmtree(layout.scratch, ignore_errors=True)
+            layout.scratch.mkdir(parents=True)
+            try:
+                yield
+            finally:
+                for empty in (layout.scratch, layout.work):  # if it is: work that is not through stays
+                    with contextlib.suppress(OSError):
+                        empty.rmdir()
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise BadOption(f"--output {layout.output} cannot be written to: {error.filename}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _lock(layout: Layout) -> Iterator[None]:
+    """A lock on the folder itself, which dies with the process however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such lock on Windows
+        yield
+        return
+    folder = os.open(layout.output, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise OtherRecipe(f"another run is writing to {layout.output}; wait, or choose another --output") from None
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
+def forget_if_unused(layout: Layout) -> None:
+    """Forgets recipe, labels and plans of a folder in which nothing has been prepared yet."""
+    used = itertools.chain((layout.output / "markers").glob("*"), layout.work.glob("*/*/*"))
+    if not any(used):
+        for path in (layout.recipe, layout.labels, *(layout.output / "plan").glob("*")):
+            path.unlink(missing_ok=True)
+
+
+def agree_on_recipe(layout: Layout, wanted: Recipe) -> str:
+    """Notes the recipe, or finds it noted; returns its digest.
+
+    Raises:
+      OtherRecipe: if the folder holds the output of another one.
+    """
+    tools = recipe.versions(wanted)
+    digest = recipe.digest(wanted, tools)
+    content = {"version": 1, "digest": digest, "recipe": wanted.settings(), "versions": tools}
+    if not layout.recipe.exists():
+        write_json(layout.recipe, content, layout.scratch)
+        return digest
+    found = recipe.read(layout.recipe)
+    if found["digest"] != digest:
+        differences = "; ".join(_differences(found, content))
+        raise OtherRecipe(
+            f"{layout.output} was prepared by another recipe: {differences}. "
+            "Use the same settings and versions to go on, or another --output"
+        )
+    return digest
+
+
+def _differences(found: dict, wanted: dict) -> Iterator[str]:
+    there, here = (dict(_flat(content["recipe"] | content["versions"])) for content in (found, wanted))
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            yield f"{key} is {there.get(key)} there and {here.get(key)} here"
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{key} ")
+        else:
+            yield prefix + key, value
+
+
+def agree_on_labels(layout: Layout, wanted: LabelMap, given: bool) -> LabelMap:
+    """Notes the label map, or takes the folder's, if that has every label wanted.
+
+    Args:
+      given: whether the user gave the map; then it must be the folder's, to the letter.
+
+    Raises:
+      OtherRecipe: if class ids would disagree.
+    """
+    if not layout.labels.exists():
+        with atomic(layout.labels, layout.scratch) as temporary:
+            temporary.write_text(wanted.text(), encoding="utf-8")
+        return wanted
+    text = layout.labels.read_text("utf-8")
+    found = LabelMap.parse(text) if text else LabelMap(())
+    strangers = [label for label in wanted.labels if label not in found]
+    if found == wanted or (not given and not strangers):
+        return found
+    what = f"lacks {strangers[0]!r}" if strangers else "has other labels, or another order"
+    raise OtherRecipe(
+        f"{layout.labels} {what}, so class ids would disagree. Prepare into another --output, and give every split "
+        "the same --labels FILE"
+    )
+
+
+def agree_on_plan(layout: Layout, split: str, rows: list[PlanRow]) -> str:
+    """Notes a split's plan, or finds it noted; returns its sha256.
+
+    Raises:
+      OtherRecipe: if the folder holds another plan of this split.
+    """
+    path, sha256 = layout.plan(split), plan_sha256(rows)
+    if not path.exists():
+        with atomic(path, layout.scratch) as temporary:
+            plan.write(temporary, rows)
+        return sha256
+    found = list(plan.read(path))
+    if plan_sha256(found) != sha256:
+        pairs = itertools.zip_longest(map(_described, found), map(_described, rows), fillvalue="nothing")
+        there, here = next(pair for pair in pairs if pair[0] != pair[1])
+        raise OtherRecipe(
+            f"{path} plans other rows: {len(found)} there, {len(rows)} here; the first to differ is {there} there and "
+            f"{here} here. A plan never changes: use the same --annotations, --only and --limit to go on, or another "
+            "--output"
+        )
+    return sha256
+
+
+def _described(row: PlanRow) -> str:
+    return f"{row.clip_id} (line {row.annotation_line}, label {row.label!r}, class id {row.label_index})"
+
+
+def plan_sha256(rows: Iterable[PlanRow]) -> str:
+    """Of a plan's content, whatever version of Parquet holds it and whatever the annotation file is called."""
+    digest = hashlib.sha256()
+    for row in rows:
+        content = dataclasses.asdict(row) | {"annotation_file": None, "refusal_message": None}
+        digest.update(json.dumps(content).encode() + b"\n")
+    return digest.hexdigest()
