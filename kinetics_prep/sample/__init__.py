@@ -44,7 +44,7 @@ class Motion:
         return self.dx + self.zoom * x, self.dy + self.zoom * y
 
 
-# A horizontal flip, the usual augmentation, turns one panning class into the other.
+# A horizontal flip, the usual augmentation, turns "moving left" into "moving right".
 MOTIONS = {
     "pan_left_1": Motion(dx=-2.0),
     "pan_left_2": Motion(dx=-1.5, dy=0.5),
