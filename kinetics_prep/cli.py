@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import kinetics_prep
-from kinetics_prep.errors import RETRYABLE, RunError
+from kinetics_prep.errors import RETRYABLE, CorruptShard, RunError
 
 OK, BUG, CANNOT_GO_ON, TOO_MANY_REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 INVALID = 4
@@ -122,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_flow_arguments(flow)
     flow.set_defaults(command=_flow)
 
+    _add_inspect(commands)
+    _add_validate(commands)
+    return parser
+
+
+def _add_inspect(commands) -> None:
     inspect = commands.add_parser(
         "inspect",
         help="show a record of a shard, in words and as a picture",
@@ -133,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--list", action="store_true", help="only list the records")
     inspect.set_defaults(command=_inspect)
 
+
+def _add_validate(commands) -> None:
     validate = commands.add_parser(
         "validate",
         help="read a prepared folder back and name what is wrong",
@@ -142,7 +150,6 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
     validate.add_argument("--workers", type=int, metavar="N", help="shards at a time; default: one per core")
     validate.set_defaults(command=_validate)
-    return parser
 
 
 def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
@@ -211,15 +218,26 @@ def _inspect(arguments: argparse.Namespace, rest: list[str]) -> int:
 def _validate(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep import options, validate
     from kinetics_prep.report.inspect import printable
+    from kinetics_prep.report.progress import Progress
 
-    count = 0
-    for problem in validate.problems(arguments.folder, options.workers_from(arguments)):
-        print(printable(str(problem)))
-        count += 1
-    if count:
-        print(f"{arguments.folder}: {count} {'problem' if count == 1 else 'problems'}")
+    layout, read_back = validate.Layout(arguments.folder), []
+    try:
+        clips = validate.clips(validate.shards_of(layout))
+    except CorruptShard as error:
+        print(f"{arguments.folder}: {error}")
         return INVALID
-    clips = validate.clips(validate.shards_of(validate.Layout(arguments.folder)))
+    with Progress(clips, 0, lambda: {"read back": sum(read_back)}):
+        found = validate.problems(
+            arguments.folder,
+            options.workers_from(arguments),
+            done=lambda shard: read_back.append(shard.described["written"]),
+        )
+        said = [printable(str(problem)) for problem in found]
+    for line in said:
+        print(line)
+    if said:
+        print(f"{arguments.folder}: {len(said)} {'problem' if len(said) == 1 else 'problems'}")
+        return INVALID
     print(f"{arguments.folder}: {clips} clips read back, nothing wrong")
     return OK
 

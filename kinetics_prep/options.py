@@ -41,7 +41,13 @@ exit code:
 
 def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `flow` to a parser."""
-    what = parser.add_argument_group("what to prepare")
+    _add_what(parser.add_argument_group("what to prepare"))
+    _add_where(parser.add_argument_group("where to"))
+    _add_how(parser.add_argument_group("how; the defaults are those of the I3D paper"))
+    _add_running(parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner"))
+
+
+def _add_what(what) -> None:
     what.add_argument(
         "--annotations", action="append", metavar="FILE", help="Kinetics CSV, any variant; may be given again. "
         "Without it, the sample data set"
@@ -62,7 +68,8 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
         "default: the labels of the annotations, sorted"
     )  # fmt: skip
 
-    where = parser.add_argument_group("where to")
+
+def _add_where(where) -> None:
     where.add_argument("--output", type=Path, metavar="DIR", help="default: <name of the annotations>-prepared, here")
     where.add_argument(
         "--format",
@@ -73,7 +80,8 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--clips-per-shard", type=int, default=64, metavar="N", help="default: 64")
 
-    how = parser.add_argument_group("how; the defaults are those of the I3D paper")
+
+def _add_how(how) -> None:
     how.add_argument(
         "--fps", type=_fps, default=Fraction(25), help="frames per second, such as 25 or 30000/1001; default: 25"
     )
@@ -106,7 +114,8 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--jpeg-quality", type=int, default=95, metavar="Q", help="1 to 100; default: 95")
 
-    run = parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner")
+
+def _add_running(run) -> None:
     run.add_argument("--workers", type=int, default=None, metavar="N", help="clips at a time; default: one per core")
     run.add_argument(
         "--retry",
