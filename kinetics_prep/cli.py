@@ -17,6 +17,8 @@ from kinetics_prep.errors import RETRYABLE, CorruptShard, RunError
 OK, BUG, CANNOT_GO_ON, TOO_MANY_REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 INVALID = 4
 
+_INTERRUPTED = "interrupted; what is committed stays, and the same command goes on from there"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns the exit code."""
@@ -32,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         return OK
     except BaseException as error:
         if _interrupted(error):
-            print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+            print(f"\n{_INTERRUPTED}", file=sys.stderr)
             return INTERRUPTED
         said = _run_error(error)
         if said is None:
@@ -53,10 +55,9 @@ def entry() -> None:
     """The console script. Leaves at once: threads that still compute a clip have nothing to tidy up."""
     code = BUG
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a scheduler sends before it kills
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what a scheduler sends before it kills
+            signal.signal(number, _leave)
         code = main()
-    except KeyboardInterrupt:
-        code = INTERRUPTED
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else OK if leaving.code is None else CANNOT_GO_ON
     except BaseException:
@@ -67,6 +68,14 @@ def entry() -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _leave(number: int, frame) -> None:
+    """Ends the program here and now. A KeyboardInterrupt would have to pass through libraries that
+    swallow one now and then; and what is committed is whole, and what is not is done again."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{_INTERRUPTED}\n".encode())
+    os._exit(INTERRUPTED)
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -521,13 +521,17 @@ def test_settle_can_be_called_in_a_repl(reference, videos, quick_recipe):
     assert settled.status == "written" and settled.frames == 5 and len(record) == settled.record_bytes
 
 
-def test_an_interrupt_ends_the_run_at_once_and_says_that_it_goes_on(command, tmp_path):
-    slow = [*command, "--short-side", "256", "--fps", "25", "--tvl1", "warps=5", "iterations=300"]
-    process = spawn(*slow, "--output", str(tmp_path / "out"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_run_at_once_and_says_that_it_goes_on(number, command, tmp_path):
+    from kinetics_prep import sample
+
+    slow = with_rows(command, sample.ANNOTATIONS, tmp_path / "out", "--videos", str(sample.VIDEOS))
+    slow += ["--short-side", "256", "--fps", "25", "--tvl1", "warps=5", "iterations=300"]
+    process = spawn(*slow)
     for line in process.stderr:
-        if "0/10" in line:  # under way
+        if "0/5" in line:  # under way
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert process.returncode == INTERRUPTED
-    assert said.splitlines()[-1] == "interrupted; the same command goes on from here"
+    assert said.splitlines()[-1] == "interrupted; what is committed stays, and the same command goes on from there"
