@@ -172,10 +172,9 @@ def test_a_file_with_a_header_only_has_no_rows(tmp_path):
         f"{HEADER}\n{GOOD}".replace(",", ";"),
         "abseiling,a",
         "a,b,c,d,e,f,g",
-        bytes(range(256)) * 100,
         "some.mp4 3\n",
     ],
-    ids=["tabs", "semicolons", "2 columns", "7 columns", "binary", "a list"],
+    ids=["tabs", "semicolons", "2 columns", "7 columns", "a list"],
 )
 def test_a_file_whose_columns_cannot_be_told_is_refused_with_its_line(tmp_path, content):
     with pytest.raises(BadAnnotations, match=r"some\.csv:1: expected a header with youtube_id, .*; found \d columns"):
@@ -188,6 +187,7 @@ def test_a_file_whose_columns_cannot_be_told_is_refused_with_its_line(tmp_path, 
         (GOOD.encode("utf-16"), "not UTF-8"),
         (f"{HEADER}\r{GOOD}\r".encode(), "not a row of CSV"),  # line ends of old Macs
         (b"\xff" * 20_000, "20000 bytes long"),
+        (bytes(range(256)) * 100, "NUL"),
     ],
     ids=["UTF-16", "CR", "one long line"],
 )
