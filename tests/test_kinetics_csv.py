@@ -189,7 +189,7 @@ def test_a_file_whose_columns_cannot_be_told_is_refused_with_its_line(tmp_path, 
         (b"\xff" * 20_000, "20000 bytes long"),
         (bytes(range(256)) * 100, "NUL"),
     ],
-    ids=["UTF-16", "CR", "one long line"],
+    ids=["UTF-16", "CR", "one long line", "binary"],
 )
 def test_a_file_of_which_no_line_can_be_read_says_why(tmp_path, content, why):
     with pytest.raises(BadAnnotations, match=why):

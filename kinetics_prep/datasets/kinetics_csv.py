@@ -66,10 +66,11 @@ def _cells(line: bytes) -> list[str]:
     # Line by line: a stray quote would otherwise swallow the rows after it.
     if len(line) > _LONGEST_LINE_BYTES:
         raise MalformedRow(f"line is {len(line)} bytes long, expected at most {_LONGEST_LINE_BYTES}")
-    if b"\0" in line:  # which the csv module of Python 3.10 refuses, and later ones take
-        raise MalformedRow("line holds NUL bytes")
     try:
-        return [cell.strip() for cell in next(csv.reader([line.decode("utf-8").rstrip("\r\n")], strict=True))]
+        text = line.decode("utf-8").rstrip("\r\n")
+        if "\0" in text:  # which the csv module of Python 3.10 refuses, and later ones take
+            raise MalformedRow("line holds NUL bytes")
+        return [cell.strip() for cell in next(csv.reader([text], strict=True))]
     except UnicodeDecodeError as error:
         raise MalformedRow(f"text is not UTF-8: {error}") from None
     except csv.Error as error:
