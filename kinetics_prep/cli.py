@@ -246,6 +246,10 @@ def _validate(arguments: argparse.Namespace, rest: list[str]) -> int:
         print(line)
     if said:
         print(f"{arguments.folder}: {len(said)} {'problem' if len(said) == 1 else 'problems'}")
+        print(
+            "a shard is prepared anew if its file in markers/ is deleted and the same flow command given",
+            file=sys.stderr,
+        )
         return INVALID
     print(f"{arguments.folder}: {clips} clips read back, nothing wrong")
     return OK

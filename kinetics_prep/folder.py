@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from kinetics_prep import plan, recipe
 from kinetics_prep.annotations import LabelMap
 from kinetics_prep.atomic import atomic, write_json
-from kinetics_prep.errors import BadOption, OtherRecipe
+from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import Layout
@@ -119,12 +119,16 @@ def agree_on_labels(layout: Layout, wanted: LabelMap, given: bool) -> LabelMap:
 
     Raises:
       OtherRecipe: if class ids would disagree.
+      CorruptShard: if the folder's map is no text.
     """
     if not layout.labels.exists():
         with atomic(layout.labels, layout.scratch) as temporary:
             temporary.write_text(wanted.text(), encoding="utf-8")
         return wanted
-    text = layout.labels.read_text("utf-8")
+    try:
+        text = layout.labels.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptShard(f"{layout.labels} cannot be read: {error}") from None
     found = LabelMap.parse(text) if text else LabelMap(())
     strangers = [label for label in wanted.labels if label not in found]
     if found == wanted or (not given and not strangers):
@@ -164,7 +168,8 @@ def _described(row: PlanRow) -> str:
 
 
 def plan_sha256(rows: Iterable[PlanRow]) -> str:
-    """Of a plan's content, whatever version of Parquet holds it and whatever the annotation file is called."""
+    """Of a plan's content, whatever version of Parquet holds it. A renamed annotation file changes it only
+    where a row cannot be read, as then the file's name is all the name the row has."""
     digest = hashlib.sha256()
     for row in rows:
         content = dataclasses.asdict(row) | {"annotation_file": None, "refusal_message": None}

@@ -99,7 +99,11 @@ def versions(recipe: Recipe) -> dict[str, str]:
 
 def digest(recipe: Recipe, tools: dict[str, str]) -> str:
     """Sixteen hex digits that stand for a recipe and the versions it ran with."""
-    text = json.dumps([recipe.settings(), tools], sort_keys=True)
+    return _digest(recipe.settings(), tools)
+
+
+def _digest(settings: dict, tools: dict) -> str:
+    text = json.dumps([settings, tools], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -112,6 +116,8 @@ def read(path: Path) -> dict:
     try:
         found = json.loads(path.read_text("utf-8"))
         if found.keys() >= {"digest", "recipe", "versions"}:
+            if found["digest"] != _digest(found["recipe"], found["versions"]):
+                raise CorruptShard(f"{path} is damaged: its digest is not that of its content")
             return found
     except (OSError, ValueError, AttributeError) as error:
         raise CorruptShard(f"{path} cannot be read: {error}") from None

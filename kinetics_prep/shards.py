@@ -124,14 +124,16 @@ def _remove_if_damaged(path: Path) -> None:
 
 
 def objects_committed(layout: Layout, split: str, shard: int) -> dict[str, int]:
-    """How many objects a shard has, by status. Their names say it, so that asking is cheap."""
-    counts = dict.fromkeys(ledger.STATUSES, 0)
+    """How many of a shard's rows have an object, by status. Names say it, so that asking is cheap."""
+    names = []
     with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(layout.objects(split, shard)):
-            status = entry.name.rpartition(".")[2]
-            if status in counts:
-                counts[status] += 1
-    return counts
+        names = [entry.name.rpartition(".") for entry in os.scandir(layout.objects(split, shard))]
+    found = {status: {row for row, _, ending in names if ending == status} for status in ledger.STATUSES}
+    # Two workers that did the same row may have come to different ends; find_object takes the written one.
+    return {
+        ledger.WRITTEN: len(found[ledger.WRITTEN]),
+        ledger.REFUSED: len(found[ledger.REFUSED] - found[ledger.WRITTEN]),
+    }
 
 
 # Assembly -------------------------------------------------------------------------------------
@@ -265,7 +267,10 @@ def reopen(task: ShardTask, shard: int, reasons: tuple[str, ...]) -> int:
     layout, name = task.layout, task.name(shard)
     rows = list(plan.read(layout.plan(task.split), shard))
     if not task.is_committed(shard):
-        found = [path for row in rows if (path := layout.object(row, ledger.REFUSED)).exists()]
+        paths = [layout.object(row, ledger.REFUSED) for row in rows]
+        for path in paths:
+            _remove_if_damaged(path)
+        found = [path for path in paths if path.exists()]
         again = [path for path in found if read_clip(path)[0].reason in reasons]
         for path in again:
             path.unlink()
@@ -274,6 +279,8 @@ def reopen(task: ShardTask, shard: int, reasons: tuple[str, ...]) -> int:
     _expect_same_clips(name, rows, settled)
     again = sum(row.reason in reasons for row in settled)
     if again:
+        # A run that was killed may have left some, with refusals that are now to be forgotten.
+        _remove_objects(task, shard)
         _disassemble(task, name, rows, settled, reasons)
         layout.marker(name).unlink()
     return again
@@ -284,9 +291,10 @@ def _disassemble(task: ShardTask, name: str, rows: list[PlanRow], settled: list[
     written = any(found.status == ledger.WRITTEN for found in settled)
     records = module.read_shard(layout.shard(name, module.SUFFIX)) if written else iter(())
     for row, found in zip(rows, settled):
-        record = next(records) if found.status == ledger.WRITTEN else None
-        if record is not None and record["example/id"] != row.clip_id:
-            raise CorruptShard(f"{name} holds {record['example/id']} where its ledger says {row.clip_id}")
+        record = next(records, None) if found.status == ledger.WRITTEN else None
+        if found.status == ledger.WRITTEN and (record is None or record["example/id"] != row.clip_id):
+            held = record["example/id"] if record else "nothing"
+            raise CorruptShard(f"{name} holds {held} where its ledger says {row.clip_id}")
         if found.reason not in reasons:
             commit_clip(layout, row, found, record.to_bytes() if record else None)
 

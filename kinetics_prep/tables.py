@@ -1,5 +1,6 @@
 """Parquet tables whose columns stand in `schemas/`: the plan and the ledger."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def write(path: Path, name: str, row_groups: Iterable[list[dict]]) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
+@functools.lru_cache(maxsize=4)
+def _metadata(path: Path, *_) -> pq.FileMetaData:
+    # A plan of thousands of shards has a footer of megabytes, and is asked for each shard of it.
+    return pq.read_metadata(path)
+
+
 def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
     """Rows of a table, whole or of one row group.
 
@@ -43,7 +50,9 @@ def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
       CorruptShard: if the file is no Parquet, or its columns are not those of the schema.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        stat = path.stat()
+        metadata = _metadata(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        with pq.ParquetFile(path, metadata=metadata, page_checksum_verification=True) as file:
             if file.schema_arrow.names != arrow_schema(name).names:
                 raise CorruptShard(f"{path} has other columns than schemas/{name}.json")
             groups = range(file.num_row_groups) if row_group is None else (row_group,)

@@ -21,6 +21,8 @@ from kinetics_prep.plan import PlanRow
 from kinetics_prep.record import Record
 from kinetics_prep.shards import Layout
 
+_STRANGE = "is not in dataset.json; a reader that takes all files would read it"
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -43,6 +45,7 @@ class Shard:
     """Its entry in dataset.json."""
     of: int
     digest: str
+    plan_sha256: str
     labels: list[str]
 
     @property
@@ -62,7 +65,7 @@ def shards_of(layout: Layout) -> list[Shard]:
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptShard(f"{layout.labels} cannot be read: {error}") from None
     return [
-        Shard(layout, split, described, len(part["shards"]), content["digest"], labels)
+        Shard(layout, split, described, len(part["shards"]), content["digest"], part["plan_sha256"], labels)
         for split, part in content["splits"].items()
         for described in part["shards"]
     ]
@@ -114,7 +117,12 @@ def _strangers(layout: Layout, content: dict) -> Iterator[Problem]:
             name = path.relative_to(layout.output).as_posix()
             unfinished = not any(path.stem.startswith(f"{split}-") for split in content["splits"])
             if name not in known and not unfinished:
-                yield Problem(name, "is not in dataset.json; a reader that takes all files would read it")
+                yield Problem(name, _STRANGE)
+    accounts = {shard["ledger"] for part in parts for shard in part["shards"]}
+    for split in content["splits"]:
+        for path in sorted((layout.output / "ledger").glob(f"{split}-*")):
+            if path.relative_to(layout.output).as_posix() not in accounts:
+                yield Problem(f"ledger/{path.name}", _STRANGE)
 
 
 def shard_problems(shard: Shard) -> Iterator[Problem]:
@@ -132,6 +140,10 @@ def _ledger_problems(shard: Shard) -> Iterator[Problem]:
     path = shard.layout.output / shard.described["ledger"]
     rows, planned = list(tables.read(path, "ledger")), _planned(shard)
     marker = shards.read_marker(shard.layout.marker(shard.name))
+    known = {"split": shard.split, "of": shard.of, "recipe": shard.digest, "plan_sha256": shard.plan_sha256}
+    for key, value in known.items():
+        if marker[key] != value:
+            yield Problem(f"markers/{shard.name}.json", f"says {key} {marker[key]}, dataset.json {value}")
     if sha256_of(path) != marker["ledger_sha256"]:
         yield Problem(shard.described["ledger"], "its checksum is not the marker's")
     keys = [(row["clip_id"], row["annotation_file"], row["annotation_line"]) for row in rows]

@@ -214,6 +214,23 @@ def test_retry_takes_up_what_was_refused_and_computes_nothing_twice(command, vid
     assert main(["validate", str(output)]) == OK
 
 
+def test_retry_forgets_the_refusals_that_an_earlier_retry_left_behind(command, videos, tmp_path):
+    output = tmp_path / "out"
+    run = [*command, "--clips-per-shard", "20", "--output", str(output)]
+    assert main(run) == OK
+    with pytest.MonkeyPatch.context() as patch:
+        # Killed when all objects stand again and the marker is still there.
+        patch.setattr(shards.Layout, "marker", lambda self, name: self.output / "nowhere" / name)
+        task = shards.ShardTask(str(output), "train", 10, 20, ("tfrecord", "parquet"), "", "")
+        patch.setattr(shards.ShardTask, "is_committed", lambda self, shard: True)
+        with pytest.raises(FileNotFoundError):
+            shards.reopen(task, 0, ("not_found",))
+    before = ledger(output)
+    assert main([*run, "--retry", "unreadable"]) == OK
+    again = {clip_id for clip_id, row in ledger(output).items() if row["seconds"] != before[clip_id]["seconds"]}
+    assert again == {"broken_000000_000001"}
+
+
 def test_a_damaged_clip_object_is_done_again(command, reference, tmp_path):
     output = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
@@ -465,19 +482,63 @@ def lose_ledger_row(folder: Path) -> str:
     return "rows are not the 3 that were planned"
 
 
+def alter_marker(folder: Path) -> str:
+    path = sorted((folder / "markers").iterdir())[1]
+    marker = json.loads(path.read_text())
+    path.write_text(json.dumps(marker | {"recipe": "0" * 16}))
+    return f"says recipe {'0' * 16}, dataset.json {marker['recipe']}"
+
+
+def alter_recipe(folder: Path) -> str:
+    text = (folder / "recipe.json").read_text()
+    (folder / "recipe.json").write_text(text.replace('"pillow": "', '"pillow": "9'))
+    return "its digest is not that of its content"
+
+
+def add_ledger(folder: Path) -> str:
+    shutil.copy(sorted((folder / "ledger").iterdir())[0], folder / "ledger" / "train-00009-of-00004.parquet")
+    return "ledger/train-00009-of-00004.parquet: is not in dataset.json"
+
+
 def lose_manifest(folder: Path) -> str:
     (folder / "dataset.json").unlink()
     return "holds no dataset.json"
 
 
 @pytest.mark.parametrize(
-    "damage", [damage_shard, remove_shard, swap_labels, add_stranger, lose_ledger_row, lose_manifest]
+    "damage",
+    [
+        damage_shard,
+        remove_shard,
+        swap_labels,
+        add_stranger,
+        lose_ledger_row,
+        alter_marker,
+        alter_recipe,
+        add_ledger,
+        lose_manifest,
+    ],
 )
 def test_validate_names_what_is_wrong(damage, reference, tmp_path, capsys):
     folder = copied(reference, tmp_path)
     expected = damage(folder)
     assert main(["validate", str(folder)]) == INVALID
     assert expected in capsys.readouterr().out
+
+
+def test_a_shard_whose_marker_is_deleted_is_prepared_anew(command, reference, tmp_path):
+    folder = copied(reference, tmp_path)
+    damage_shard(folder)
+    sorted((folder / "markers").iterdir())[0].unlink()
+    assert main([*command, "--output", str(folder)]) == OK
+    assert digests(folder) == digests(reference)
+
+
+def test_labels_that_are_no_text_are_one_line(command, reference, tmp_path, capsys):
+    folder = copied(reference, tmp_path)
+    (folder / "labels.txt").write_bytes(b"\xff\n")
+    assert main([*command, "--output", str(folder)]) == CANNOT_GO_ON
+    assert "labels.txt cannot be read" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_inspect_prints_every_feature_and_draws_a_sheet(reference, tmp_path, capsys):

@@ -462,7 +462,9 @@ def test_a_redirection_is_followed_and_the_row_keeps_the_address_it_asked_for(se
         assert (fetched.name, fetched.origin) == ("abc.mp4", server.url + "/abc.mp4")
 
 
-@pytest.mark.parametrize("location", ["/abc.mp4", "file:///etc/hostname", "http://", "/missing.mp4"])
+@pytest.mark.parametrize(
+    "location", ["/abc.mp4", "file:///etc/hostname", "http://", "/missing.mp4", "http://a..b/", "http://[::1/"]
+)
 def test_a_redirection_that_leads_nowhere_is_refused(server, fetch, location):
     server.says("/abc.mp4", (302, {"Location": location}, b""))
     with pytest.raises((FetchFailed, NotFound)), fetch("/{id}.mp4", plan_row()):
