@@ -206,6 +206,7 @@ def test_a_name_that_is_not_utf8_can_be_prepared(tmp_path, quick_recipe):
     write_video(tmp_path / "abc.mp4", numbered_frames(30))
     (tmp_path / "abc.mp4").rename(folder / "abc.mp4")
     row, _ = settle(plan_row("abc", 0.0, 1.0), str(tmp_path / "videos"), tmp_path, quick_recipe)
+    assert row.status == "written"
     json.dumps(row.as_dict(), ensure_ascii=False).encode()  # as Parquet stores it
 
 
