@@ -29,6 +29,8 @@ _DURATION_SLACK_SECONDS = 5.0
 _MAX_ASPECT = 10
 _HD_SHORT_SIDE = 720
 
+# Anchored: what a file says of itself stands further in, and could claim anything.
+_DURATION_LINE = r"^(?:\[info\] )?  Duration: "
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 
 
@@ -70,7 +72,7 @@ def probe(path: Path, limit_seconds: float = DECODE_LIMIT_SECONDS) -> Video:
 def _zero_us(log: str) -> int:
     """The container's start, in microseconds on its own clock. A start before 0 that is only the
     priming of a sound codec does not count."""
-    start = round(float(_first(r"^(?:\[info\] )?  Duration: .*start: (-?\d+\.\d+)", log, "0")) * 1e6)
+    start = round(float(_first(_DURATION_LINE + r".*start: (-?\d+\.\d+)", log, "0")) * 1e6)
     picture = round(float(_first(r" n:\s*0 pts:.*? pts_time:(-?[\d.]+)", log, "0")) * 1e6)
     return start if start >= 0 else max(start, min(0, picture))
 
@@ -81,9 +83,7 @@ def _first(pattern: str, text: str, otherwise: str) -> str:
 
 
 def _duration_seconds(log: str) -> float | None:
-    match = re.search(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+)", log, re.M) or re.search(
-        r"^\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+)", log, re.M
-    )
+    match = re.search(_DURATION_LINE + r"(\d+):(\d\d):(\d\d\.\d+)", log, re.M)
     if not match or "Estimating duration from bitrate" in log:
         return None
     hours, minutes, seconds = match.groups()
@@ -198,7 +198,7 @@ def _decode(video, start_seconds, count, fps, width, height, limit_seconds) -> _
 
 
 def _decode_from(seek_seconds, video, start_seconds, count, fps, width, height, limit_seconds) -> _Decoded | None:
-    """Decodes on from a seek; None if it landed after the clip's first frame."""
+    """Decodes on from a seek; None if it landed after the clip's first frame, off a key frame, or nowhere."""
     frames = np.empty((count, height, width, 3), np.uint8)
     times = [Fraction(k * 1_000_000) / fps for k in range(count)]
     # A clock of milliseconds, as in Matroska, rounds a frame's time by up to half a tick.
