@@ -13,10 +13,10 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 
-from kinetics_prep import plan, recipe
+from kinetics_prep import manifest, plan, recipe
 from kinetics_prep.annotations import LabelMap
 from kinetics_prep.atomic import atomic, write_json
-from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
+from kinetics_prep.errors import BadOption, OtherRecipe
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import Layout
@@ -119,17 +119,13 @@ def agree_on_labels(layout: Layout, wanted: LabelMap, given: bool) -> LabelMap:
 
     Raises:
       OtherRecipe: if class ids would disagree.
-      CorruptShard: if the folder's map is no text.
+      CorruptShard: if the folder's map cannot be read.
     """
     if not layout.labels.exists():
         with atomic(layout.labels, layout.scratch) as temporary:
             temporary.write_text(wanted.text(), encoding="utf-8")
         return wanted
-    try:
-        text = layout.labels.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorruptShard(f"{layout.labels} cannot be read: {error}") from None
-    found = LabelMap.parse(text) if text else LabelMap(())
+    found = manifest.read_labels(layout)
     strangers = [label for label in wanted.labels if label not in found]
     if found == wanted or (not given and not strangers):
         return found

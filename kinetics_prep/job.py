@@ -8,6 +8,7 @@
 Where the dots stand, any engine carries out every row of the plan.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -206,11 +207,12 @@ def finish(done: Planned) -> Summary:
 
 def summary(content: dict, splits: Iterable[str]) -> Summary:
     """Of some splits of a manifest."""
-    refused, rows, written, size = {}, 0, 0, 0
-    for split in splits:
-        part = content["splits"][split]
-        rows, written = rows + part["rows"], written + part["written"]
-        size += sum(file["bytes"] for shard in part["shards"] for file in shard["files"].values())
-        for reason, count in part["refused"].items():
-            refused[reason] = refused.get(reason, 0) + count
-    return Summary(rows, written, dict(sorted(refused.items(), key=lambda item: -item[1])), size)
+    parts = [content["splits"][split] for split in splits]
+    files = (file for part in parts for shard in part["shards"] for file in shard["files"].values())
+    refused = sum((collections.Counter(part["refused"]) for part in parts), collections.Counter())
+    return Summary(
+        rows=sum(part["rows"] for part in parts),
+        written=sum(part["written"] for part in parts),
+        refused=dict(refused.most_common()),
+        bytes=sum(file["bytes"] for file in files),
+    )

@@ -3,6 +3,7 @@
 It is made from the markers alone, so it says nothing that the shards do not bear out.
 """
 
+import collections
 import functools
 import json
 from collections.abc import Iterable
@@ -11,15 +12,15 @@ from pathlib import Path
 import jsonschema
 
 from kinetics_prep import ledger, recipe, schemas, shards
+from kinetics_prep.annotations import LabelMap
 from kinetics_prep.atomic import sha256_of, write_json
-from kinetics_prep.errors import CorruptShard, IncompleteShard
+from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard
 from kinetics_prep.shards import Layout, ShardTask
 
 
 def build(layout: Layout) -> dict:
     """The manifest of every split that is complete."""
     made = recipe.read(layout.recipe)
-    labels = layout.labels.read_text("utf-8").split("\n")[:-1]
     splits = {}
     for path in sorted((layout.output / "plan").glob("*.parquet")):
         part = _split(layout, path)
@@ -31,11 +32,24 @@ def build(layout: Layout) -> dict:
         "digest": made["digest"],
         "versions": made["versions"],
         "provenance": recipe.provenance(),
-        "labels": {"path": "labels.txt", "count": len(labels), "sha256": sha256_of(layout.labels)},
+        "labels": {"path": "labels.txt", "count": len(read_labels(layout)), "sha256": sha256_of(layout.labels)},
         "splits": splits,
     }
     jsonschema.validate(content, schemas.load("dataset"))
     return content
+
+
+def read_labels(layout: Layout) -> LabelMap:
+    """The folder's label map; of an unlabelled test set it is empty.
+
+    Raises:
+      CorruptShard: if labels.txt cannot be read.
+    """
+    try:
+        text = layout.labels.read_text("utf-8")
+        return LabelMap.parse(text) if text else LabelMap(())
+    except (OSError, UnicodeDecodeError, BadOption) as error:
+        raise CorruptShard(f"{layout.labels} cannot be read: {error}") from None
 
 
 def _split(layout: Layout, path: Path) -> dict | None:
@@ -44,10 +58,7 @@ def _split(layout: Layout, path: Path) -> dict | None:
     markers = [shards.read_marker(marker) for marker in paths]
     if not markers or len(markers) != markers[0]["of"]:
         return None
-    refused = {}
-    for marker in markers:
-        for reason, count in marker["refused"].items():
-            refused[reason] = refused.get(reason, 0) + count
+    refused = sum((collections.Counter(marker["refused"]) for marker in markers), collections.Counter())
     return {
         "plan": path.relative_to(layout.output).as_posix(),
         "plan_sha256": markers[0]["plan_sha256"],

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kinetics_prep import folder as folders
 from kinetics_prep import ledger, manifest, plan, shards, tables
+from kinetics_prep.annotations import LabelMap
 from kinetics_prep.atomic import sha256_of
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.formats import FORMATS
@@ -46,7 +47,7 @@ class Shard:
     of: int
     digest: str
     plan_sha256: str
-    labels: list[str]
+    labels: LabelMap
 
     @property
     def name(self) -> str:
@@ -60,10 +61,7 @@ def shards_of(layout: Layout) -> list[Shard]:
       CorruptShard: if there is no manifest to start from.
     """
     content = manifest.read(layout)
-    try:
-        labels = layout.labels.read_text("utf-8").split("\n")[:-1]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorruptShard(f"{layout.labels} cannot be read: {error}") from None
+    labels = manifest.read_labels(layout)
     return [
         Shard(layout, split, described, len(part["shards"]), content["digest"], part["plan_sha256"], labels)
         for split, part in content["splits"].items()
@@ -179,7 +177,7 @@ def _file_problems(shard: Shard, form: str, described: dict) -> Iterator[Problem
         )
 
 
-def record_problems(record: Record, row: PlanRow | None, digest: str, labels: list[str]) -> Iterator[str]:
+def record_problems(record: Record, row: PlanRow | None, digest: str, labels: LabelMap) -> Iterator[str]:
     """Everything wrong with one record."""
     if row is None:
         yield "is not in the shard's plan"
@@ -195,12 +193,12 @@ def record_problems(record: Record, row: PlanRow | None, digest: str, labels: li
         yield str(error)
 
 
-def _label_problems(record: Record, row: PlanRow, labels: list[str]) -> Iterator[str]:
+def _label_problems(record: Record, row: PlanRow, labels: LabelMap) -> Iterator[str]:
     texts = {record.get("clip/label/text"), record.get("clip/label/string")}
     if texts != {row.label}:
         yield f"bears label {sorted(map(str, texts))}, planned was {row.label!r}"
     index = record.get("clip/label/index")
-    if row.label is not None and not (isinstance(index, int) and labels[index : index + 1] == [row.label]):
+    if row.label is not None and not (isinstance(index, int) and labels.labels[index : index + 1] == (row.label,)):
         yield f"bears class id {index}, which is not {row.label!r} in labels.txt"
 
 
