@@ -1,0 +1,168 @@
+"""The algorithm and its reference: the same as OpenCV's CPU class bit for bit, and each rule as OpenCV states it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from kinetics_prep.flow import TVL1, numpy_kernels, tvl1
+from kinetics_prep.flow.numpy_kernels import CPU_RULE, CUDA_RULE
+from kinetics_prep.sample import Motion, render
+
+
+def moving(motion: Motion, height: int = 72, width: int = 80) -> np.ndarray:
+    """uint8 [2, H, W]."""
+    frames = render.frames(motion, seed=3, number=2, side=96)
+    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[:height, :width] for frame in frames])
+
+
+def opencv(pair: np.ndarray, parameters: TVL1, **more) -> np.ndarray:
+    settings = {"outerIterations": 1, "medianFiltering": 1, "innnerIterations": parameters.iterations} | more
+    solver = cv2.optflow.DualTVL1OpticalFlow_create(
+        tau=parameters.tau,
+        lambda_=parameters.lambda_,
+        theta=parameters.theta,
+        nscales=parameters.scales,
+        warps=parameters.warps,
+        epsilon=parameters.epsilon,
+        scaleStep=parameters.scale_step,
+        **settings,
+    )
+    return solver.calc(*pair, None)
+
+
+# The mathematics that both of OpenCV's classes share
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        TVL1(),
+        TVL1(scales=1, warps=1, iterations=1),
+        TVL1(scales=1, warps=1, iterations=7),
+        TVL1(scales=2, warps=2, iterations=20),
+        TVL1(scale_step=0.5, lambda_=0.05, theta=0.2, tau=0.1),
+        TVL1(epsilon=0.1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("motion", [Motion(dx=1.5, dy=-0.5), Motion(zoom=0.03)], ids=["shift", "zoom"])
+def test_under_the_cpu_rule_the_reference_is_opencvs_cpu_class_bit_for_bit(motion, parameters):
+    pair = moving(motion)
+    ours = numpy_kernels.flow_of_pair(*pair, parameters, CPU_RULE, np.float32)
+    assert np.array_equal(ours, opencv(pair, parameters))
+
+
+def test_so_it_is_on_real_pictures(shared_data):
+    folder = shared_data / "flow_truth/RubberWhale"
+    pair = [cv2.imread(str(folder / f"frame{k}.png"), cv2.IMREAD_GRAYSCALE)[100:190, 200:320] for k in (10, 11)]
+    ours = numpy_kernels.flow_of_pair(*pair, TVL1(), CPU_RULE, np.float32)
+    assert np.array_equal(ours, opencv(np.stack(pair), TVL1()))
+
+
+def test_the_two_rules_differ_by_little():
+    pair = moving(Motion(dx=1.5, dy=-0.5))
+    one, other = (numpy_kernels.flow_of_pair(*pair, TVL1(), rule) for rule in (CUDA_RULE, CUDA_RULE))
+    assert np.array_equal(one, other)
+    cpu = numpy_kernels.flow_of_pair(*pair, TVL1(), CPU_RULE, np.float32)
+    assert 0 < np.abs(one - cpu).mean() < 0.05
+
+
+# When the change is measured: what OpenCV's loop does, said as a loop
+
+
+def opencvs_schedule(changes: list[float], threshold: float, iterations: int) -> list[int]:
+    """The iterations, counted from 0, in which procOneScale measures, if these are the changes in each."""
+    measured, error, previous, n = [], np.inf, 0.0, 0
+    while error > threshold and n < iterations:
+        if n & 1 and previous < threshold:
+            error = previous = changes[n]
+            measured.append(n)
+        else:
+            error = np.inf
+            previous -= threshold
+        n += 1
+    return measured
+
+
+def our_schedule(changes: list[float], threshold: float, iterations: int) -> list[int]:
+    measured, change, previous, n = [], np.inf, 0.0, 0
+    while change > threshold and n < iterations:
+        count, is_measured = tvl1.next_measured(n, previous, threshold, iterations)
+        n += count
+        change = previous = changes[n - 1] if is_measured else np.inf
+        if is_measured:
+            measured.append(n - 1)
+    assert n <= iterations
+    return measured
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 30, 31, 300])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_change_is_measured_when_the_cuda_class_measures_it(seed, iterations):
+    decay = np.random.default_rng(seed).uniform(0.5, 1.02, 300).cumprod()
+    changes = list(200 * decay)
+    assert our_schedule(changes, 1.0, iterations) == opencvs_schedule(changes, 1.0, iterations)
+
+
+def test_a_change_far_above_the_threshold_is_trusted_to_fall_by_it():
+    assert tvl1.next_measured(0, 0.0, 1.0, 300) == (2, True)
+    assert tvl1.next_measured(2, 57.3, 1.0, 300) == (58, True)
+    assert tvl1.next_measured(2, 1e9, 1.0, 300) == (298, False)
+
+
+# Pyramids
+
+
+@pytest.mark.parametrize(
+    "size, parameters, sizes",
+    [
+        ((256, 340), TVL1(), [(256, 340), (205, 272), (164, 218), (131, 174), (105, 139)]),
+        ((20, 300), TVL1(), [(20, 300), (16, 240)]),
+        ((19, 300), TVL1(), [(19, 300)]),
+        ((2, 2), TVL1(), [(2, 2)]),
+        ((64, 64), TVL1(scales=2, scale_step=0.5), [(64, 64), (32, 32)]),
+        ((50, 50), TVL1(scales=2, scale_step=0.5), [(50, 50), (25, 25)]),
+        ((50, 45), TVL1(scales=2, scale_step=0.5), [(50, 45), (25, 22)]),
+    ],
+)
+def test_levels_are_rounded_to_even_and_none_but_the_frame_is_under_16_px(size, parameters, sizes):
+    assert tvl1.level_sizes(*size, parameters) == sizes
+
+
+def test_resizing_puts_the_first_pixels_upon_each_other_and_goes_on_beyond_the_last():
+    ramp = np.arange(5.0)[None].repeat(2, 0)
+    assert numpy_kernels.resize_at_corners(ramp, (2, 4), (1.0, 1.25))[0].tolist() == [0, 1.25, 2.5, 3.75]
+    assert numpy_kernels.resize_at_corners(ramp, (2, 7), (1.0, 5 / 7))[0].tolist() == pytest.approx(
+        [0, 5 / 7, 10 / 7, 15 / 7, 20 / 7, 25 / 7, 4]
+    )
+
+
+def test_the_four_weights_of_cubic_interpolation_sum_to_one():
+    share = np.linspace(0, 1, 101)
+    weights = [numpy_kernels.cubic(np.abs(share - k)) for k in (-1, 0, 1, 2)]
+    assert np.allclose(sum(weights), 1, atol=1e-15)
+    assert numpy_kernels.cubic(np.array([0.0, 1.0, 2.0, 3.0])).tolist() == [1, 0, 0, 0]
+
+
+def test_sampling_at_pixels_gives_them_and_outside_the_border():
+    image = np.random.default_rng(0).normal(size=(6, 7))
+    y, x = np.mgrid[-9:15, -9:16].astype(float)
+    expected = np.pad(image, 9, mode="edge")[: y.shape[0], : y.shape[1]]
+    assert np.allclose(numpy_kernels.sample_clamped(image, y, x), expected)
+
+
+# The operators
+
+
+def test_divergence_is_minus_the_adjoint_of_the_gradient():
+    rng = np.random.default_rng(0)
+    u, p1, p2 = rng.normal(size=(3, 9, 11))
+    ux, uy = numpy_kernels.forward_gradient(u)
+    # p is zero at the last pixel in the direction in which it points, as the gradient is.
+    p1[:, -1] = p2[-1] = 0
+    assert (ux * p1 + uy * p2).sum() == pytest.approx(-(u * numpy_kernels.divergence(p1, p2)).sum())
+
+
+def test_a_module_of_kernels_that_lacks_one_says_so():
+    with pytest.raises(NotImplementedError):
+        tvl1.solve(None, tvl1.settings_of(TVL1()))
