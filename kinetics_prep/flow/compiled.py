@@ -1,0 +1,37 @@
+"""How kernels are compiled: by Numba, without the GIL, kept on disk."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+import numba
+
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+inlined = numba.njit(forceinline=True, **_OPTIONS)
+"""For functions that only other kernels call."""
+
+apart = numba.njit(forceinline=False, **_OPTIONS)
+"""The same for those with the hot loops: inlined into the whole, the addresses that a loop needs would not fit in
+registers. Said to be False because functions inherit it from their callers."""
+
+
+@functools.cache
+def _sources_digest() -> str:
+    """Of every file here: Numba looks at one file to see whether what it kept is still right."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def compiled(function):
+    """For functions that Python calls. Compiled at the first call, which takes seconds, and kept on disk.
+
+    Where there is no place to keep it, every process compiles anew.
+    """
+    function.__qualname__ = f"{function.__name__}_{_sources_digest()}"
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # neither beside the source nor in the user's home can files be written
+        return numba.njit(**_OPTIONS)(function)

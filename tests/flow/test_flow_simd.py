@@ -1,0 +1,118 @@
+"""Vectors of sixteen: each operation is NumPy's, lane by lane."""
+
+import numba
+import numpy as np
+import pytest
+
+from kinetics_prep.flow import simd
+from kinetics_prep.flow.simd import LANES, REACH
+
+RNG = np.random.default_rng(0)
+A, B, C = RNG.normal(0, 3, (3, LANES)).astype(np.float32)
+POSITIVE = np.exp(RNG.uniform(-30, 30, LANES)).astype(np.float32)
+
+
+def through(operation, *vectors: np.ndarray) -> np.ndarray:
+    """What an operation on one to three vectors gives."""
+    source = np.concatenate(vectors).astype(np.float32)
+    result = np.zeros(LANES, np.float32)
+    count = len(vectors)
+
+    @numba.njit
+    def kernel(source, result):
+        numbers, to = simd.pointer(source, 0), simd.pointer(result, 0)
+        if count == 1:
+            simd.store(to, 0, operation(simd.load(numbers, 0)))
+        elif count == 2:
+            simd.store(to, 0, operation(simd.load(numbers, 0), simd.load(numbers, LANES)))
+        else:
+            first, second, third = simd.load(numbers, 0), simd.load(numbers, LANES), simd.load(numbers, 2 * LANES)
+            simd.store(to, 0, operation(first, second, third))
+
+    kernel(source, result)
+    return result
+
+
+@pytest.mark.parametrize(
+    "operation, meant",
+    [
+        (lambda x, y: x + y, np.add),
+        (lambda x, y: x - y, np.subtract),
+        (lambda x, y: x * y, np.multiply),
+        (lambda x, y: x / y, np.divide),
+        (lambda x, y: simd.minimum(x, y), np.minimum),
+        (lambda x, y: simd.maximum(x, y), np.maximum),
+        (lambda x, y: simd.cut(x, simd.absolute(y)), lambda x, y: np.clip(x, -abs(y), abs(y))),
+        (lambda x, y: simd.select(simd.less(x, y), x, -y), lambda x, y: np.where(x < y, x, -y)),
+    ],
+    ids=["+", "-", "*", "/", "minimum", "maximum", "cut", "select"],
+)
+def test_operations_on_two_vectors(operation, meant):
+    assert np.array_equal(through(numba.njit(operation), A, B), meant(A, B))
+
+
+@pytest.mark.parametrize(
+    "operation, meant, of",
+    [
+        (lambda x: -x, np.negative, A),
+        (lambda x: simd.absolute(x), np.abs, A),
+        (lambda x: simd.floor(x), np.floor, A),
+        (lambda x: simd.sqrt(x), np.sqrt, POSITIVE),
+        (lambda x: x + simd.lanes(), lambda x: x + np.arange(LANES, dtype=np.float32), A),
+        (lambda x: x * simd.splat(np.float32(3)), lambda x: x * np.float32(3), A),
+        (lambda x: simd.splat(simd.lowest(x)), lambda x: np.full(LANES, x.min()), A),
+        (lambda x: simd.splat(simd.highest(x)), lambda x: np.full(LANES, x.max()), A),
+    ],
+    ids=["-", "absolute", "floor", "sqrt", "lanes", "splat", "lowest", "highest"],
+)
+def test_operations_on_one_vector(operation, meant, of):
+    assert np.array_equal(through(numba.njit(operation), of), meant(of))
+
+
+def test_fma_rounds_once():
+    if not simd.FUSED:
+        pytest.skip("this processor cannot multiply and add in one step")
+    exact = (A.astype(np.float64) * B + C).astype(np.float32)  # float64 holds the product of two float32
+    assert np.array_equal(through(numba.njit(lambda x, y, z: simd.fma(x, y, z)), A, B, C), exact)
+
+
+def test_a_guessed_reciprocal_is_off_by_a_twentieth_at_most():
+    guessed = through(numba.njit(lambda x: simd.reciprocal_guess(x)), POSITIVE)
+    assert np.abs(guessed * POSITIVE - 1).max() < 0.051
+
+
+def test_total_adds_halves_to_halves():
+    halves = A
+    while len(halves) > 1:
+        halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
+    assert through(numba.njit(lambda x: simd.splat(simd.total(x))), A)[0] == halves[0]
+
+
+@numba.njit
+def picked(numbers, index, result):
+    source, to, places = simd.pointer(numbers, 0), simd.pointer(result, 0), simd.load_integers(index, 0)
+    simd.store(to, 0, simd.take(source, 3, places))
+    simd.store(to, LANES, simd.gather(source, 3, places))
+    simd.store(to, 2 * LANES, simd.gather(source, 5, places * simd.splat_integer(np.int32(2)) + places - places))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_take_and_gather_fetch_what_the_index_says(seed):
+    rng = np.random.default_rng(seed)
+    numbers, index = rng.normal(size=100).astype(np.float32), rng.integers(0, REACH, LANES).astype(np.int32)
+    index[:2] = 0, REACH - 1
+    result = np.zeros(3 * LANES, np.float32)
+    picked(numbers, index, result)
+    expected = np.concatenate([numbers[3 + index], numbers[3 + index], numbers[5 + 2 * index]])
+    assert np.array_equal(result, expected)
+
+
+def test_float_indices_become_integers():
+    @numba.njit
+    def fetched(numbers, result):
+        places = simd.to_integers(simd.lanes() + simd.splat(np.float32(2)))
+        simd.store(simd.pointer(result, 0), 0, simd.gather(simd.pointer(numbers, 0), 0, places))
+
+    numbers, result = np.arange(40, dtype=np.float32), np.zeros(LANES, np.float32)
+    fetched(numbers, result)
+    assert result.tolist() == list(range(2, 18))
