@@ -10,6 +10,8 @@ REQUIRES = [
     "google-crc32c>=1.5,<2",
     "imageio-ffmpeg>=0.8,<0.9",
     "jsonschema>=4.20,<5",
+    # Compiles the flow engine where it runs: no compiler needed. 0.61 is the first for Python 3.13.
+    "numba>=0.61,<0.70",
     "numpy>=1.26,<3",
     # The headless twin: no X libraries on servers. Both bring the module cv2; never have both.
     "opencv-contrib-python-headless>=4.10,<6",

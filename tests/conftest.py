@@ -29,7 +29,7 @@ def shared_data() -> Path:
 def quick_recipe() -> Recipe:
     """Small pictures, few frames, hasty flow."""
     return Recipe(
-        engine="opencv-cpu",
+        engine="tvl1",
         fps=Fraction(5),
         short_side=32,
         clip_seconds=1.0,

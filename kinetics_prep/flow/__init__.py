@@ -11,10 +11,12 @@ with
 """
 
 from kinetics_prep.errors import BadOption, MissingTool
+from kinetics_prep.flow.cpu import TVL1CPU
 from kinetics_prep.flow.opencv import OpenCVCPU, OpenCVCUDA
 from kinetics_prep.flow.parameters import TVL1
 
 ENGINES = {
+    "tvl1": TVL1CPU,
     "opencv-cuda": OpenCVCUDA,
     "opencv-cpu": OpenCVCPU,
 }

@@ -5,6 +5,9 @@ import math
 
 from kinetics_prep.errors import BadOption
 
+SMALLEST, LARGEST = 1e-9, 1e6
+"""Of any parameter: far beyond what makes sense, and near enough for float32 to hold their quotients' squares."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TVL1:
@@ -36,6 +39,8 @@ class TVL1:
             value = getattr(self, field.name)
             if not 0 < value < math.inf:
                 raise BadOption(f"tvl1 {field.name} must be positive, got {value}")
+            if not SMALLEST <= value <= LARGEST:
+                raise BadOption(f"tvl1 {field.name} must be {SMALLEST:g} to {LARGEST:g}, got {value:g}")
             if type(field.default) is int and value != int(value):
                 raise BadOption(f"tvl1 {field.name} must be whole, got {value}")
             object.__setattr__(self, field.name, type(field.default)(value))

@@ -1,0 +1,641 @@
+"""The kernels of TV-L1 for the CPU: float32, sixteen pixels at a time, compiled by Numba.
+
+Twins of `numpy_kernels` under `CUDA_RULE`: the same names, the same mathematics. What is done for speed:
+
+**Memory.** A level's ten fields (`U1` to `BOUND` below) stand row by row beside each other: row y of
+U1, row y of U2, and so on, then row y + 1. Each of these lines begins with sixteen numbers of margin,
+then come the pixels, rounded up to sixteens. So p left of the first pixel is a zero that is there,
+and u right of the last is a copy of the last that `_row` writes: no loop asks where it is. Above the
+first row stands a row of zeros, for p again. What the rounding adds to the right computes along; it
+has no data term, and nothing flows from it into the picture.
+
+**Scaling.** With g = |grad I1w| the threshold operator is a clamp: rho / g, cut to +-lambda theta g, along
+the unit vector grad I1w / g. `linearise` stores these, so an iteration neither divides nor branches
+for it (`RHO`, `NX`, `NY`, `BOUND`). The dual variable is stored times theta: its divergence is added to
+v as it is.
+
+**One pass for both steps.** `_row` computes u in row y (primal) and then p in row y - 1 (dual), which needs
+u in both. p of a vector waits for two square roots; so it is finished one vector later (`_dual_begun`,
+`_dual_ended`), while the next u is computed. Both quotients of the dual step come from one reciprocal,
+and that from additions and multiplications (`_reciprocal`): the divider is busy with the roots.
+
+**Many iterations a pass.** Iteration k + 1 may follow iteration k one row behind: row y - 1 has its new p
+when u in row y is done. So `iterate` takes dozens of iterations down the picture together, and a row
+comes from memory once for all of them. Nothing but the order changes: the results are the same bits as
+those of one iteration after the other. How far they may go is known beforehand, for the change is measured
+seldom (`tvl1.next_measured`).
+
+**Warping.** Sixteen pixels that move alike read from a few rows, within 32 columns. Each such row is loaded
+once for I1, I1x and I1y, and `take` picks each pixel's four neighbours in registers. Where the motion
+tears pixels further apart, `gather` fetches them one by one; the arithmetic is the same.
+
+To see what a change does: `python benchmarks/tvl1.py --profile`.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from kinetics_prep.flow import tvl1
+from kinetics_prep.flow.compiled import apart, compiled, inlined
+from kinetics_prep.flow.parameters import TVL1
+from kinetics_prep.flow.simd import (
+    LANES,
+    REACH,
+    absolute,
+    cut,
+    floor,
+    fma,
+    gather,
+    highest,
+    lanes,
+    less,
+    load,
+    load_integers,
+    lowest,
+    maximum,
+    minimum,
+    moved,
+    pointer,
+    reciprocal_guess,
+    select,
+    splat,
+    splat_integer,
+    sqrt,
+    store,
+    take,
+    to_integers,
+    total,
+)
+from kinetics_prep.flow.tvl1 import GO_ON, LEVEL
+
+U1, U2, P11, P21 = range(4)
+LINES = 4
+P12, P22, RHO, NX, NY, BOUND = range(0, 6 * LANES, LANES)
+BLOCK = 6 * LANES
+MARGIN = LANES
+
+L1_BYTES, L2_BYTES = 46_000, 600_000
+"""How much of a core's two caches `iterate` counts on. What they are is a matter of speed alone."""
+
+FLT_EPSILON = np.float32(np.finfo(np.float32).eps)
+
+Plan = namedtuple("Plan", "levels before after share scale")
+"""Where things stand, for frames of one size. levels: int64 [levels, 8], see `HEIGHT` to `ENLARGE`; the rest:
+one after the other, what `tvl1.neighbours` gives, int32 and float32, the columns padded; scale: by which flow grows
+from a level to the next finer one."""
+
+HEIGHT, WIDTH, IMAGE, FIELDS_AT, SHRINK, SHRINK_COLUMNS, ENLARGE, ENLARGE_COLUMNS = range(8)
+"""Of a level: its size, where its image and its fields begin, where the tables begin that lead to it from the next
+finer and from the next coarser level."""
+
+Pair = namedtuple("Pair", "plan fields pyramid0 pyramid1 row")
+"""Two frames. fields, pyramid0, pyramid1: float32 [n], see `Plan`; row: room for a row of the finest level."""
+
+State = namedtuple("State", "fields I0 I1 height width")
+"""One level: pointers to its fields, float32 [(height + 1) * row_of(width)], and to its images, float32 [height * line]
+each; I1x and I1y follow I1."""
+
+
+@register_jitable
+def padded(width: int) -> int:
+    """Up to the next sixteen."""
+    return -(-width // LANES) * LANES
+
+
+@register_jitable
+def line_of(width: int) -> int:
+    """Numbers in a line: the margin and the pixels."""
+    return MARGIN + padded(width)
+
+
+@register_jitable
+def row_of(width: int) -> int:
+    """Numbers in a row: its lines and its blocks."""
+    return LINES * line_of(width) + padded(width) // LANES * BLOCK
+
+
+_next_measured = register_jitable(tvl1.next_measured)
+
+
+@inlined
+def pixels(state):
+    return state.height * state.width
+
+
+@inlined
+def measured_next(state, n, previous, threshold, iterations):
+    return _next_measured(n, previous, threshold, iterations)
+
+
+@inlined
+def _lines_of(state, y):
+    """Pointer to the first pixel of the first line of row y; row -1 is there, and zero."""
+    return moved(state.fields, (y + 1) * row_of(state.width) + MARGIN)
+
+
+@inlined
+def _blocks_of(state, y):
+    """Pointer to the first block of row y."""
+    return moved(state.fields, (y + 1) * row_of(state.width) + LINES * line_of(state.width))
+
+
+# Warping -------------------------------------------------------------------------------------------
+
+
+@inlined
+def _near(distance):
+    """Keys' kernel, a = -1/2, at distances from 0 to 1."""
+    value = fma(splat(np.float32(1.5)), distance, splat(np.float32(-2.5)))
+    return fma(value, distance * distance, splat(np.float32(1)))
+
+
+@inlined
+def _far(distance):
+    """Keys' kernel at distances from 1 to 2."""
+    value = fma(splat(np.float32(-0.5)), distance, splat(np.float32(2.5)))
+    return fma(fma(value, distance, splat(np.float32(-4))), distance, splat(np.float32(2)))
+
+
+@inlined
+def _cubic(distance):
+    """Keys' kernel at any distance of 0 or more."""
+    beyond = select(less(distance, splat(np.float32(2))), _far(distance), splat(np.float32(0)))
+    return select(less(splat(np.float32(1)), distance), beyond, _near(distance))
+
+
+@inlined
+def _clamped(x, limit):
+    """Cut to 0 ... limit."""
+    return minimum(maximum(x, splat(np.float32(0))), splat(np.float32(limit)))
+
+
+@inlined
+def _picked(image, at, columns, weights):
+    """Four neighbours of each pixel along a row, weighted; columns count from `at`, up to REACH."""
+    value = take(image, at, columns[0]) * weights[0]
+    value = fma(take(image, at, columns[1]), weights[1], value)
+    value = fma(take(image, at, columns[2]), weights[2], value)
+    return fma(take(image, at, columns[3]), weights[3], value)
+
+
+@inlined
+def _fetched(image, at, places, weights):
+    """As `_picked`, from anywhere."""
+    value = gather(image, at, places[0]) * weights[0]
+    value = fma(gather(image, at, places[1]), weights[1], value)
+    value = fma(gather(image, at, places[2]), weights[2], value)
+    return fma(gather(image, at, places[3]), weights[3], value)
+
+
+@inlined
+def _place_of(state, y, x0):
+    """Where sixteen pixels of row y have moved to by u: x and y."""
+    lines, line = _lines_of(state, y), line_of(state.width)
+    x = splat(np.float32(x0)) + lanes() + load(lines, x0 + U1 * line)
+    y = splat(np.float32(y)) + load(lines, x0 + U2 * line)
+    # Two pixels outside and further out there is nothing but the border's colour.
+    x = minimum(maximum(x, splat(np.float32(-2))), splat(np.float32(state.width + 1)))
+    return x, minimum(maximum(y, splat(np.float32(-2))), splat(np.float32(state.height + 1)))
+
+
+@inlined
+def _span_of(state, y, x0):
+    """Which columns and rows of I1 the sixteen pixels need: first and last of both; the rows may lie outside."""
+    x, y = _place_of(state, y, x0)
+    left, top = floor(x), floor(y)
+    first, last = int(lowest(left)) - 1, int(highest(left)) + 2
+    first, last = min(max(first, 0), state.width - 1), min(max(last, 0), state.width - 1)
+    return first, last, int(lowest(top)) - 1, int(highest(top)) + 2
+
+
+@inlined
+def _warped(state, y0, x0, span):
+    """I1, I1x and I1y where sixteen pixels have moved to."""
+    image, height, line = state.I1, state.height, line_of(state.width)
+    plane = height * line
+    last_row, last_column = np.float32(height - 1), np.float32(state.width - 1)
+    first, last, first_row, end_row = span
+    x, y = _place_of(state, y0, x0)
+    one, two = splat(np.float32(1)), splat(np.float32(2))
+    left = floor(x)
+    t = x - left
+    weights = (_far(t + one), _near(t), _near(one - t), _far(two - t))
+    c0, c1 = _clamped(left - one, last_column), _clamped(left, last_column)
+    c2, c3 = _clamped(left + one, last_column), _clamped(left + two, last_column)
+    I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+    if last - first < REACH and end_row - first_row < REACH:
+        base = splat(np.float32(first))
+        columns = (to_integers(c0 - base), to_integers(c1 - base), to_integers(c2 - base), to_integers(c3 - base))
+        for row in range(first_row, end_row + 1):
+            at = MARGIN + min(max(row, 0), height - 1) * line + first
+            # Zero for rows that a pixel has nothing to do with.
+            weight = _cubic(absolute(y - splat(np.float32(row))))
+            I1w = fma(_picked(image, at, columns, weights), weight, I1w)
+            I1wx = fma(_picked(image, at + plane, columns, weights), weight, I1wx)
+            I1wy = fma(_picked(image, at + 2 * plane, columns, weights), weight, I1wy)
+    else:
+        at = MARGIN
+        d0, d1, d2, d3 = to_integers(c0), to_integers(c1), to_integers(c2), to_integers(c3)
+        for k in range(4):
+            row = floor(y) + splat(np.float32(k - 1))
+            weight = _cubic(absolute(y - row))
+            begin = to_integers(_clamped(row, last_row)) * splat_integer(np.int32(line))
+            places = (begin + d0, begin + d1, begin + d2, begin + d3)
+            I1w = fma(_fetched(image, at, places, weights), weight, I1w)
+            I1wx = fma(_fetched(image, at + plane, places, weights), weight, I1wx)
+            I1wy = fma(_fetched(image, at + 2 * plane, places, weights), weight, I1wy)
+    return I1w, I1wx, I1wy
+
+
+@inlined
+def _linearised(state, settings, y, x0, span):
+    """The four fields of the threshold operator for the sixteen pixels of row y from column x0 on."""
+    line = line_of(state.width)
+    lines, block = _lines_of(state, y), moved(_blocks_of(state, y), x0 // LANES * BLOCK)
+    u1, u2 = load(lines, x0 + U1 * line), load(lines, x0 + U2 * line)
+    I1w, I1wx, I1wy = _warped(state, y, x0, span)
+    I0 = load(state.I0, y * line + MARGIN + x0)
+    rho = I1w - I1wx * u1 - I1wy * u2 - I0
+    grad = fma(I1wx, I1wx, I1wy * I1wy)
+    g, zero = sqrt(grad), splat(np.float32(0))
+    # A flat place tells nothing of the motion, nor do the columns that rounding added.
+    inside = less(splat(np.float32(x0)) + lanes(), splat(np.float32(state.width)))
+    tells = less(splat(FLT_EPSILON), select(inside, grad, zero))
+    inverse = select(tells, splat(np.float32(1)) / g, zero)
+    store(block, RHO, rho * inverse)
+    store(block, NX, I1wx * inverse)
+    store(block, NY, I1wy * inverse)
+    store(block, BOUND, g * splat(np.float32(settings.lambda_ * settings.theta)))
+
+
+@apart
+def _linearise(state, settings, y):
+    """Row y of what the threshold operator takes."""
+    span = _span_of(state, y, 0)
+    for x0 in range(0, state.width, LANES):
+        # The span of the next pixels is found while these wait for their images.
+        next_span = _span_of(state, y, x0 + LANES)
+        _linearised(state, settings, y, x0, span)
+        span = next_span
+
+
+@apart
+def _clear_dual(state, y):
+    """Row y of p, to zero."""
+    lines, blocks = _lines_of(state, y), _blocks_of(state, y)
+    line, zero = line_of(state.width), splat(np.float32(0))
+    for x in range(0, state.width, LANES):
+        store(lines, x + P11 * line, zero)
+        store(lines, x + P21 * line, zero)
+        store(blocks, x // LANES * BLOCK + P12, zero)
+        store(blocks, x // LANES * BLOCK + P22, zero)
+
+
+# Iterating -----------------------------------------------------------------------------------------
+
+
+@inlined
+def _reciprocal(x):
+    """1 / x to 1e-6: two steps of Newton's, the constants moved so that the error has either sign."""
+    y = reciprocal_guess(x)
+    y = y * fma(-x, y, splat(np.float32(2.001275)))
+    return y * fma(-x, y, splat(np.float32(2.0000008)))
+
+
+@inlined
+def _primal(lines, block, block_above, x, line):
+    """v from u, and the new u from v and p: sixteen pixels. Returns the old u and the new."""
+    u1, u2 = load(lines, x + U1 * line), load(lines, x + U2 * line)
+    nx, ny, bound = load(block, NX), load(block, NY), load(block, BOUND)
+    rho = fma(ny, u2, fma(nx, u1, load(block, RHO)))
+    d = -cut(rho, bound)
+    p11_x = load(lines, x + P11 * line) - load(lines, x + P11 * line - 1)
+    p21_x = load(lines, x + P21 * line) - load(lines, x + P21 * line - 1)
+    new1 = fma(d, nx, u1) + p11_x + (load(block, P12) - load(block_above, P12))
+    new2 = fma(d, ny, u2) + p21_x + (load(block, P22) - load(block_above, P22))
+    return u1, u2, new1, new2
+
+
+@inlined
+def _dual_begun(lines, x, line, below1, below2):
+    """The gradient of u at sixteen pixels, and its lengths; below1 and below2 are u one row down."""
+    u1, u2 = load(lines, x + U1 * line), load(lines, x + U2 * line)
+    u1x, u1y = load(lines, x + U1 * line + 1) - u1, below1 - u1
+    u2x, u2y = load(lines, x + U2 * line + 1) - u2, below2 - u2
+    return u1x, u1y, u2x, u2y, sqrt(fma(u1x, u1x, u1y * u1y)), sqrt(fma(u2x, u2x, u2y * u2y))
+
+
+@inlined
+def _dual_ended(lines, block, x, line, gradients, tau, taut):
+    """The new p, theta times, from what `_dual_begun` found."""
+    u1x, u1y, u2x, u2y, length1, length2 = gradients
+    one = splat(np.float32(1))
+    ng1, ng2 = fma(taut, length1, one), fma(taut, length2, one)
+    r = _reciprocal(ng1 * ng2)
+    r1, r2 = r * ng2, r * ng1
+    store(lines, x + P11 * line, fma(tau, u1x, load(lines, x + P11 * line)) * r1)
+    store(block, P12, fma(tau, u1y, load(block, P12)) * r1)
+    store(lines, x + P21 * line, fma(tau, u2x, load(lines, x + P21 * line)) * r2)
+    store(block, P22, fma(tau, u2y, load(block, P22)) * r2)
+
+
+@inlined
+def _changed(change, x, width, u1, u2, new1, new2):
+    """The change of sixteen pixels, those right of the picture left out, added to the change so far."""
+    d1, d2 = new1 - u1, new2 - u2
+    inside = less(splat(np.float32(x)) + lanes(), splat(np.float32(width)))
+    return change + select(inside, fma(d1, d1, d2 * d2), splat(np.float32(0)))
+
+
+def _row_of(is_measured: bool):
+    """`_row`, which measures the change, or which does not and loses no time over it."""
+
+    @apart
+    def row(lines, blocks, lines_above, blocks_above, has_u, has_p, width, line, tau, taut):
+        """u in this row and p in the row above, where there are such rows. Returns the change of u."""
+        change = splat(np.float32(0))
+        if has_u and has_p:
+            u1, u2, new1, new2 = _primal(lines, blocks, blocks_above, 0, line)
+            store(lines, U1 * line, new1)
+            store(lines, U2 * line, new2)
+            if is_measured:
+                change = _changed(change, 0, width, u1, u2, new1, new2)
+            begun = _dual_begun(lines_above, 0, line, new1, new2)
+            for x in range(LANES, width, LANES):
+                blocks = moved(blocks, BLOCK)
+                u1, u2, new1, new2 = _primal(lines, blocks, moved(blocks_above, BLOCK), x, line)
+                store(lines, x + U1 * line, new1)
+                store(lines, x + U2 * line, new2)
+                if is_measured:
+                    change = _changed(change, x, width, u1, u2, new1, new2)
+                next_begun = _dual_begun(lines_above, x, line, new1, new2)
+                _dual_ended(lines_above, blocks_above, x - LANES, line, begun, tau, taut)
+                begun = next_begun
+                blocks_above = moved(blocks_above, BLOCK)
+            _dual_ended(lines_above, blocks_above, padded(width) - LANES, line, begun, tau, taut)
+        elif has_u:
+            for x in range(0, width, LANES):
+                u1, u2, new1, new2 = _primal(lines, blocks, blocks_above, x, line)
+                store(lines, x + U1 * line, new1)
+                store(lines, x + U2 * line, new2)
+                if is_measured:
+                    change = _changed(change, x, width, u1, u2, new1, new2)
+                blocks, blocks_above = moved(blocks, BLOCK), moved(blocks_above, BLOCK)
+        else:
+            for x in range(0, width, LANES):
+                # Below the last row u is as in it.
+                u1, u2 = load(lines_above, x + U1 * line), load(lines_above, x + U2 * line)
+                begun = _dual_begun(lines_above, x, line, u1, u2)
+                _dual_ended(lines_above, blocks_above, x, line, begun, tau, taut)
+                blocks_above = moved(blocks_above, BLOCK)
+        if has_u:
+            # Right of the last pixel u is as in it.
+            lines[U1 * line + width] = lines[U1 * line + width - 1]
+            lines[U2 * line + width] = lines[U2 * line + width - 1]
+        return np.float64(total(change))
+
+    return row
+
+
+_row, _measured_row = _row_of(False), _row_of(True)
+
+
+@apart
+def _iterate_together(state, settings, begin, count, measured, rows):
+    """`count` iterations in one pass, each a row behind the one before it. Returns the change in the last."""
+    height, width, line = state.height, state.width, line_of(state.width)
+    tau, taut = splat(np.float32(settings.tau)), splat(np.float32(settings.tau / settings.theta))
+    change = 0.0
+    for front in range(0, height + count, rows):
+        if begin != GO_ON:
+            for y in range(front, min(front + rows, height)):
+                if begin == LEVEL:
+                    _clear_dual(state, y)
+                _linearise(state, settings, y)
+        for k in range(max(0, front - height), min(count, front + rows)):
+            for y in range(max(0, front - k), min(height + 1, front - k + rows)):
+                lines, blocks = _lines_of(state, y), _blocks_of(state, y)
+                lines_above, blocks_above = _lines_of(state, y - 1), _blocks_of(state, y - 1)
+                has_u, has_p = y < height, y > 0
+                if measured and k == count - 1:
+                    change += _measured_row(
+                        lines, blocks, lines_above, blocks_above, has_u, has_p, width, line, tau, taut
+                    )  # fmt: skip
+                else:
+                    _row(lines, blocks, lines_above, blocks_above, has_u, has_p, width, line, tau, taut)
+    return change
+
+
+@inlined
+def iterate(state, settings, begin, count, measured):
+    together = max(2, L2_BYTES // (row_of(state.width) * 4))
+    passes = -(-count // together)
+    rows = max(1, L1_BYTES // (row_of(state.width) * 4) - 1)
+    change, done = math.inf, 0
+    for k in range(passes):
+        upto = count * (k + 1) // passes
+        is_last = k == passes - 1
+        change = _iterate_together(state, settings, begin, upto - done, measured and is_last, rows)
+        begin = GO_ON
+        done = upto
+    return change if measured else math.inf
+
+
+# Pyramids ------------------------------------------------------------------------------------------
+
+
+@inlined
+def _resized_row(row, plan, columns, result, at, width, scale):
+    """One row to another width."""
+    share = pointer(plan.share, 0)
+    for x in range(0, width, LANES):
+        first, last = plan.before[columns + x], plan.after[columns + x + LANES - 1]
+        base = splat_integer(np.int32(first))
+        before = load_integers(plan.before, columns + x) - base
+        after = load_integers(plan.after, columns + x) - base
+        if last - first < REACH:
+            a, b = take(row, first, before), take(row, first, after)
+        else:
+            a, b = gather(row, first, before), gather(row, first, after)
+        store(result, at + x, fma(load(share, columns + x), b - a, a) * scale)
+
+
+@apart
+def _resize(image, step, old_width, row, plan, rows, columns, result, result_step, height, width, scale):
+    """Bilinear, and times `scale`: an image whose rows begin at every `step`, to one of another size."""
+    scales = splat(np.float32(scale))
+    for y in range(height):
+        above, below = plan.before[rows + y] * step, plan.after[rows + y] * step
+        share = splat(plan.share[rows + y])
+        for x in range(0, old_width, LANES):
+            a, b = load(image, above + x), load(image, below + x)
+            store(row, x, fma(share, b - a, a))
+        _resized_row(row, plan, columns, result, y * result_step, width, scales)
+
+
+@apart
+def _centred_gradient(image, height, width):
+    """Behind an image, its gradient in x and then in y."""
+    line = line_of(width)
+    dx, dy = height * line, 2 * height * line
+    half = splat(np.float32(0.5))
+    for y in range(height):
+        row = MARGIN + y * line
+        above, below = row - min(y, 1) * line, row + min(height - 1 - y, 1) * line
+        for x in range(0, width, LANES):
+            store(image, dx + row + x, (load(image, row + x + 1) - load(image, row + x - 1)) * half)
+            store(image, dy + row + x, (load(image, below + x) - load(image, above + x)) * half)
+        for x in (0, width - 1):
+            left, right = image[row + max(x - 1, 0)], image[row + min(x + 1, width - 1)]
+            image[dx + row + x] = (right - left) * np.float32(0.5)
+
+
+def _fill_pyramid(frame, plan, pyramid, scratch):
+    """A frame, uint8 [H, W], in each of the sizes, and the gradients of each."""
+    row = pointer(scratch, 0)
+    for level in range(len(plan.levels)):
+        of = plan.levels[level]
+        height, width, line = of[HEIGHT], of[WIDTH], line_of(of[WIDTH])
+        image = pointer(pyramid, of[IMAGE])
+        if level == 0:
+            for y in range(height):
+                for x in range(width):
+                    image[MARGIN + y * line + x] = frame[y, x]
+        else:
+            finer = plan.levels[level - 1]
+            _resize(
+                pointer(pyramid, finer[IMAGE] + MARGIN), line_of(finer[WIDTH]), finer[WIDTH], row,
+                plan, of[SHRINK], of[SHRINK_COLUMNS],
+                pointer(pyramid, of[IMAGE] + MARGIN), line, height, width, 1.0,
+            )  # fmt: skip
+        _centred_gradient(image, height, width)
+
+
+@inlined
+def levels(pair):
+    return len(pair.plan.levels)
+
+
+@inlined
+def state_of(pair, level):
+    of = pair.plan.levels[level]
+    I0, I1 = pointer(pair.pyramid0, of[IMAGE]), pointer(pair.pyramid1, of[IMAGE])
+    return State(pointer(pair.fields, of[FIELDS_AT]), I0, I1, of[HEIGHT], of[WIDTH])
+
+
+@inlined
+def rest(pair):
+    state = state_of(pair, levels(pair) - 1)
+    line = line_of(state.width)
+    for y in range(state.height):
+        for x in range(0, state.width, LANES):
+            store(_lines_of(state, y), x + U1 * line, splat(np.float32(0)))
+            store(_lines_of(state, y), x + U2 * line, splat(np.float32(0)))
+
+
+@apart
+def enlarge(pair, level):
+    plan, of = pair.plan, pair.plan.levels[level]
+    old, new = state_of(pair, level + 1), state_of(pair, level)
+    for u in (U1, U2):
+        _resize(
+            moved(_lines_of(old, 0), u * line_of(old.width)), row_of(old.width), old.width,
+            pointer(pair.row, 0), plan, of[ENLARGE], of[ENLARGE_COLUMNS],
+            moved(_lines_of(new, 0), u * line_of(new.width)), row_of(new.width), new.height, new.width, plan.scale,
+        )  # fmt: skip
+
+
+# The algorithm -------------------------------------------------------------------------------------
+
+solve = inlined(tvl1.over(globals(), tvl1.solve))
+
+
+def _flow(pair, settings, flow):
+    """u between a pair of frames, to flow, float32 [H, W, 2]. Returns the iterations of all pixels."""
+    work = coarse_to_fine(pair, settings)
+    state = state_of(pair, 0)
+    line = line_of(state.width)
+    for y in range(state.height):
+        lines = _lines_of(state, y)
+        for x in range(state.width):
+            flow[y, x, 0] = lines[U1 * line + x]
+            flow[y, x, 1] = lines[U2 * line + x]
+    return work
+
+
+coarse_to_fine = inlined(tvl1.over(globals(), tvl1.coarse_to_fine))
+fill_pyramid, flow_between = compiled(_fill_pyramid), compiled(_flow)
+
+
+# Room to work in -----------------------------------------------------------------------------------
+
+
+class Workspace:
+    """What the kernels need for frames of one size, made once: two pyramids, that of the last frame and that
+    of the one before, and the fields of each level."""
+
+    def __init__(self, height: int, width: int, parameters: TVL1):
+        self.key = height, width, parameters
+        self.settings = tvl1.settings_of(parameters)
+        self.plan, image_numbers, field_numbers = _planned(tvl1.level_sizes(height, width, parameters), parameters)
+        self._pyramids = [aligned(image_numbers) for _ in range(2)]
+        self._fields = aligned(field_numbers)
+        self._row = aligned(padded(width) + REACH)
+
+    def add(self, frame: np.ndarray) -> None:
+        """Takes the next frame, uint8 [H, W]."""
+        self._pyramids.reverse()
+        fill_pyramid(frame, self.plan, self._pyramids[1], self._row)
+
+    def flow(self) -> tuple[np.ndarray, int]:
+        """To the last frame from the one before: float32 [H, W, 2], (dx, dy) px; and what `coarse_to_fine` returns."""
+        flow = np.empty((*self.key[:2], 2), np.float32)
+        return flow, flow_between(Pair(self.plan, self._fields, *self._pyramids, self._row), self.settings, flow)
+
+
+def aligned(numbers: int) -> np.ndarray:
+    """float32 [numbers], zeros, the first at the beginning of a cache line."""
+    room = np.zeros(numbers + LANES, np.float32)
+    begin = -room.ctypes.data % (LANES * 4) // 4
+    return room[begin : begin + numbers]
+
+
+def _planned(sizes: list[tuple[int, int]], parameters: TVL1) -> tuple[Plan, int, int]:
+    """The plan for these sizes, and how many numbers a pyramid and the fields take."""
+    tables = [], [], []
+    levels = np.zeros((len(sizes), 8), np.int64)
+    images, fields = LANES, 0
+    for level, (height, width) in enumerate(sizes):
+        levels[level, [HEIGHT, WIDTH, IMAGE, FIELDS_AT]] = height, width, images, fields
+        images += 3 * height * line_of(width)
+        fields += (height + 1) * row_of(width)
+        if level > 0:
+            strides = (1 / parameters.scale_step,) * 2
+            levels[level, [SHRINK, SHRINK_COLUMNS]] = _add_tables(tables, sizes[level], sizes[level - 1], strides)
+        if level + 1 < len(sizes):
+            coarser = sizes[level + 1]
+            strides = coarser[0] / height, coarser[1] / width
+            levels[level, [ENLARGE, ENLARGE_COLUMNS]] = _add_tables(tables, sizes[level], coarser, strides)
+    before, after, share = (np.concatenate([*table, np.zeros(LANES)]) for table in tables)
+    plan = Plan(
+        levels,
+        before.astype(np.int32),
+        after.astype(np.int32),
+        share.astype(np.float32),
+        np.float32(1 / parameters.scale_step),
+    )
+    # `take` and the last vector of a line reach beyond what they need.
+    return plan, images + REACH, fields + REACH
+
+
+def _add_tables(tables, new: tuple[int, int], old: tuple[int, int], strides: tuple[float, float]) -> list[int]:
+    """Adds what `tvl1.neighbours` gives, for rows and for columns; returns where the two begin."""
+    begins = []
+    for length, of, stride in zip((new[0], padded(new[1])), old, strides):
+        begins.append(sum(map(len, tables[0])))
+        for table, values in zip(tables, tvl1.neighbours(length, of, stride)):
+            table.append(values)
+    return begins
