@@ -1,13 +1,13 @@
 """The engine `tvl1` against OpenCV's CPU class, the reference, and the truth.
 
-    python benchmarks/tvl1.py speed         # ms a pair beside OpenCV's, what an iteration costs, two threads, a whole clip
-    python benchmarks/tvl1.py speed --avx2  # the same, compiled for AVX2
-    python benchmarks/tvl1.py accuracy      # against the float64 reference, and across instruction sets
-    python benchmarks/tvl1.py truth         # against Middlebury's measured flow
-    python benchmarks/tvl1.py profile       # what the time of a pair goes into
+    python benchmarks/tvl1.py speed          # ms a pair beside OpenCV's; whole clips on one core and on all
+    python benchmarks/tvl1.py speed --avx2   # the same, compiled for AVX2
+    python benchmarks/tvl1.py accuracy       # against the float64 reference, and across instruction sets
+    python benchmarks/tvl1.py truth          # against Middlebury's measured flow
+    python benchmarks/tvl1.py profile        # what the time of a pair goes into
 
-Takes videos from --videos, by default the real ones of `../shared/data`: two pairs of each, from a third and two thirds
-of the way, at 25 fps and short side 256. The engines take turns in one process, on one core; medians over --rounds.
+Takes videos from --videos, by default the real ones of `../shared/data`: two pairs of each, from a third and two
+thirds of the way, at 25 fps and short side 256. The engines take turns in one process, on one core; medians.
 """
 
 import argparse
@@ -167,8 +167,8 @@ def _speed_of(name: str, pair: np.ndarray, rounds: int, floor_ns: float) -> tupl
     work = engines[0].pixel_iterations / 1e6
     spread = f"({min(seconds[0]) * 1e3:.1f} to {max(seconds[0]) * 1e3:.1f})"
     print(
-        f"{name:30} {ours:5.1f} {spread:16} {like_cuda:8.0f} {defaults:9.0f} {like_cuda / ours:10.1f} {defaults / ours:9.1f}"
-        f" {work:8.1f} {ours / work:4.2f} {floor_ns * work / ours:9.0%}",
+        f"{name:30} {ours:5.1f} {spread:16} {like_cuda:7.0f} {defaults:8.0f} {like_cuda / ours:9.1f}"
+        f" {defaults / ours:8.1f} {work:7.1f} {ours / work:4.2f} {floor_ns * work / ours:8.0%}",
         flush=True,
     )
     return ours, like_cuda, defaults, work
@@ -177,18 +177,19 @@ def _speed_of(name: str, pair: np.ndarray, rounds: int, floor_ns: float) -> tupl
 def _threads(arguments: argparse.Namespace) -> None:
     """Whole clips: one on one thread, then as many at a time as there are cores."""
     engine, cores = flow.engine("tvl1"), len(os.sched_getaffinity(0))
-    ratios = []
-    for path in videos_of(arguments)[:3]:
+    for path in videos_of(arguments):
         grey = grey_frames(path)
+        if len(grey) < 200:
+            continue  # whole clips only
         alone, together = [], []
         for _ in range(arguments.rounds):
             alone.append(_clips(engine, [grey]))
             together.append(_clips(engine, [grey] * cores))
         one, many = statistics.median(alone), statistics.median(together)
-        ratios.append(cores * one / many)
         print(
             f"{path.stem[:24]}, {len(grey)} frames of {grey.shape[2]}x{grey.shape[1]}: {one:.2f} s on one core, "
-            f"{len(grey) / one:.0f} pairs/s; {cores} at a time on {cores} cores {many:.2f} s, {ratios[-1]:.2f} times as many"
+            f"{len(grey) / one:.0f} pairs/s; {cores} such clips on {cores} cores {many:.2f} s: "
+            f"{cores * one / many:.2f} times the work of one"
         )
 
 
@@ -247,7 +248,8 @@ def accuracy(arguments: argparse.Namespace) -> None:
         print(f"{name:30} {errors[-1][0]:9.6f} {errors[-1][1]:10.4f} {errors[-1][2]:9.4%}", flush=True)
     worst = np.max(errors, axis=0)
     print(
-        f"worst of {len(errors)} pairs: {worst[0]:.6f} px mean, {worst[1]:.4f} px anywhere, {worst[2]:.4%} of the pixels"
+        f"worst of {len(errors)} pairs: {worst[0]:.6f} px mean, {worst[1]:.4f} px anywhere, "
+        f"{worst[2]:.4%} of the pixels"
     )
     here = _checksums(arguments, {})
     for name, environment in (("AVX2", AVX2), ("none of them", {"NUMBA_CPU_NAME": "generic"})):
@@ -296,14 +298,17 @@ def truth(arguments: argparse.Namespace) -> None:
 
 @numba.njit(nogil=True)
 def _linearise(pair, settings, level, times):
+    state = numba_kernels.state_of(pair, level)
     for _ in range(times):
-        numba_kernels.linearise(numba_kernels.state_of(pair, level), settings)
+        for y in range(state.height):
+            numba_kernels._linearise(state, settings, y)
 
 
 @numba.njit(nogil=True)
 def _iterate(pair, settings, level, count, times):
+    state = numba_kernels.state_of(pair, level)
     for _ in range(times):
-        numba_kernels.iterate(numba_kernels.state_of(pair, level), settings, count, True)
+        numba_kernels.iterate(state, settings, tvl1.GO_ON, count, True)
 
 
 def profile(arguments: argparse.Namespace) -> None:
@@ -313,13 +318,12 @@ def profile(arguments: argparse.Namespace) -> None:
     for _ in range(20):
         whole.append(ours.timed()[0])
         frame.append(_seconds(ours.workspace.add, pair[1]))
-        ours.workspace.add(pair[0])
+    ours.workspace.add(pair[0])
+    ours.workspace.add(pair[1])
     work = ours.workspace
     arrays = numba_kernels.Pair(work.plan, work._fields, *work._pyramids, work._row)
     settings, sizes = work.settings, tvl1.level_sizes(*pair.shape[1:], PARAMETERS)
-    print(
-        f"{name}: {statistics.median(whole) * 1e3:.1f} ms, of which its new frame {statistics.median(frame) * 1e3:.2f} ms"
-    )
+    print(f"{name}: {statistics.median(whole) * 1e3:.1f} ms, its new frame {statistics.median(frame) * 1e3:.2f} of it")
     print("\nlevel      one warp, ms   ns a pixel-iteration in passes of 2, 8, 32, 128")
     for level, (height, width) in enumerate(sizes):
         _linearise(arrays, settings, level, 1)

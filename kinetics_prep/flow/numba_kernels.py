@@ -299,10 +299,16 @@ def _clear_dual(state, y):
 
 @inlined
 def _reciprocal(x):
-    """1 / x to 1e-6: two steps of Newton's, the constants moved so that the error has either sign."""
+    """1 / x to 1e-7: a step of third order from a guess good to 5%, then one of Newton's.
+
+    A cheaper one, good to 1e-6, was tried: its errors all lean to one side, and nearly twice as many pixels came
+    out different from the reference.
+    """
+    one = splat(np.float32(1))
     y = reciprocal_guess(x)
-    y = y * fma(-x, y, splat(np.float32(2.001275)))
-    return y * fma(-x, y, splat(np.float32(2.0000008)))
+    error = fma(-x, y, one)
+    y = fma(y, fma(error, error, error), y)
+    return fma(y, fma(-x, y, one), y)
 
 
 @inlined
