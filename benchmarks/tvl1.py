@@ -134,12 +134,8 @@ LIKE_CUDA = {"outerIterations": 1, "innnerIterations": PARAMETERS.iterations, "m
 def speed(arguments: argparse.Namespace) -> None:
     floor_ns = measured_floor_ns()
     print(f"floor: {floor_ns:.3f} ns a pixel-iteration, the arithmetic alone, in registers, nothing to wait for")
-    print(
-        "\n                               ms a pair, median (lowest to highest)     times OpenCV     pixel-iterations"
-    )
-    print(
-        "pair                           tvl1                  like CUDA  defaults  like CUDA  defaults  million   ns  of floor"
-    )
+    print(f"\n{'':30} ms a pair, median (range)                 times OpenCV       pixel-iterations")
+    print(f"{'pair':30}  tvl1                  like CUDA defaults  like CUDA defaults million   ns of floor")
     rows = [_speed_of(name, pair, arguments.rounds, floor_ns) for name, pair in real_pairs(arguments)]
     ours, like_cuda, defaults, work = (np.array(column) for column in zip(*rows))
     print(

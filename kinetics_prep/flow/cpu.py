@@ -1,6 +1,5 @@
 """Our own TV-L1 for the CPU: `numba_kernels`, as an engine."""
 
-import importlib.util
 import os
 import threading
 from collections.abc import Iterator
@@ -26,8 +25,10 @@ class TVL1CPU:
 
     @staticmethod
     def usable() -> str | None:
-        if importlib.util.find_spec("numba") is None:
-            return "numba is not installed; pip install numba"
+        try:
+            import numba  # noqa: F401
+        except ImportError as error:  # it is not there, or does not go with this NumPy
+            return f"{error}; pip install numba"
         if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
             return "NUMBA_DISABLE_JIT is set"
         return None

@@ -2,34 +2,34 @@
 
 Twins of `numpy_kernels` under `CUDA_RULE`: the same names, the same mathematics. What is done for speed:
 
-**Memory.** A level's ten fields (`U1` to `BOUND` below) stand row by row beside each other: row y of
-U1, row y of U2, and so on, then row y + 1. Each of these lines begins with sixteen numbers of margin,
-then come the pixels, rounded up to sixteens. So p left of the first pixel is a zero that is there,
-and u right of the last is a copy of the last that `_row` writes: no loop asks where it is. Above the
-first row stands a row of zeros, for p again. What the rounding adds to the right computes along; it
-has no data term, and nothing flows from it into the picture.
-
 **Scaling.** With g = |grad I1w| the threshold operator is a clamp: rho / g, cut to +-lambda theta g, along
-the unit vector grad I1w / g. `linearise` stores these, so an iteration neither divides nor branches
-for it (`RHO`, `NX`, `NY`, `BOUND`). The dual variable is stored times theta: its divergence is added to
-v as it is.
+the unit vector grad I1w / g. `_linearise` stores these four (`RHO`, `BOUND`, `NX`, `NY`), so an iteration
+neither divides nor branches for it. p is stored times theta: its divergence is added to v as it is.
 
-**One pass for both steps.** `_row` computes u in row y (primal) and then p in row y - 1 (dual), which needs
-u in both. p of a vector waits for two square roots; so it is finished one vector later (`_dual_begun`,
+**One pass for both steps.** `_row` computes u in one row (primal) and then p in the row above (dual), which
+needs u in both. p waits for two square roots; so it is finished one vector later (`_dual_begun`,
 `_dual_ended`), while the next u is computed. Both quotients of the dual step come from one reciprocal,
-and that from additions and multiplications (`_reciprocal`): the divider is busy with the roots.
+and that from multiplications and additions (`_reciprocal`): the divider is busy with the roots.
 
-**Many iterations a pass.** Iteration k + 1 may follow iteration k one row behind: row y - 1 has its new p
-when u in row y is done. So `iterate` takes dozens of iterations down the picture together, and a row
-comes from memory once for all of them. Nothing but the order changes: the results are the same bits as
-those of one iteration after the other. How far they may go is known beforehand, for the change is measured
-seldom (`tvl1.next_measured`).
+**Many iterations a pass.** Iteration k + 1 may follow iteration k one row behind: the row above has its new
+p when u in this row is done. So `_iterate_together` takes dozens of iterations down the picture together,
+each a few rows at a time that fit in the first cache, all within the second; linearising goes ahead of
+them. Nothing but the order changes: the bits are those of one iteration after the other. How far
+iterations may go together is known beforehand, for the change is measured seldom (`tvl1.next_measured`).
+
+**Memory.** Row by row, the ten fields of a level stand together. Those whose neighbours in x are needed stand
+in lines (`U1`, `U2`, `P11`, `P21`): a margin of sixteen numbers, then the pixels, rounded up to sixteens. The
+others stand in blocks, sixteen pixels of each field after another, so that a loop gets by with few
+addresses. p left of the first pixel is a zero that is there, u right of the last is a copy of the last
+that `_row` writes, and above the first row is one of zeros: no loop asks where it is. What the rounding
+adds to the right computes along; it has no data term, and nothing flows from it into the picture.
 
 **Warping.** Sixteen pixels that move alike read from a few rows, within 32 columns. Each such row is loaded
 once for I1, I1x and I1y, and `take` picks each pixel's four neighbours in registers. Where the motion
-tears pixels further apart, `gather` fetches them one by one; the arithmetic is the same.
+tears pixels further apart, `gather` fetches them one by one; the arithmetic is the same. Which rows and
+columns are needed is found one vector ahead, because everything waits for it.
 
-To see what a change does: `python benchmarks/tvl1.py --profile`.
+A profile: `python benchmarks/tvl1.py profile`. What the steps brought is in CONTRIBUTING.md.
 """
 
 import math
@@ -161,9 +161,12 @@ def _far(distance):
 
 @inlined
 def _cubic(distance):
-    """Keys' kernel at any distance of 0 or more."""
-    beyond = select(less(distance, splat(np.float32(2))), _far(distance), splat(np.float32(0)))
-    return select(less(splat(np.float32(1)), distance), beyond, _near(distance))
+    """Keys' kernel at any distance d: e^2 (e - 1) / 2 + b^2 (1 - 2 b), where e = max(2 - |d|, 0), b = max(1 - |d|, 0)."""
+    one, zero = splat(np.float32(1)), splat(np.float32(0))
+    e = maximum(splat(np.float32(2)) - absolute(distance), zero)
+    e_1 = e - one
+    b = maximum(e_1, zero)
+    return fma(e * e * e_1, splat(np.float32(0.5)), b * b * fma(splat(np.float32(-2)), b, one))
 
 
 @inlined
@@ -202,61 +205,94 @@ def _place_of(state, y, x0):
 
 
 @inlined
-def _span_of(state, y, x0):
-    """Which columns and rows of I1 the sixteen pixels need: first and last of both; the rows may lie outside."""
-    x, y = _place_of(state, y, x0)
-    left, top = floor(x), floor(y)
-    first, last = int(lowest(left)) - 1, int(highest(left)) + 2
-    first, last = min(max(first, 0), state.width - 1), min(max(last, 0), state.width - 1)
-    return first, last, int(lowest(top)) - 1, int(highest(top)) + 2
+def _columns_of(left, inside, first, width):
+    """The four columns from left - 1 on, counted from `first`; those outside the image are its first or its last."""
+    base = splat(np.float32(first))
+    if inside:
+        one, column = splat_integer(np.int32(1)), to_integers(left - base)
+        return column - one, column, column + one, column + one + one
+    one, rightmost = splat(np.float32(1)), np.float32(width - 1)
+    return (
+        to_integers(_clamped(left - one, rightmost) - base),
+        to_integers(_clamped(left, rightmost) - base),
+        to_integers(_clamped(left + one, rightmost) - base),
+        to_integers(_clamped(left + one + one, rightmost) - base),
+    )
 
 
 @inlined
-def _warped(state, y0, x0, span):
-    """I1, I1x and I1y where sixteen pixels have moved to."""
-    image, height, line = state.I1, state.height, line_of(state.width)
-    plane = height * line
-    last_row, last_column = np.float32(height - 1), np.float32(state.width - 1)
-    first, last, first_row, end_row = span
+def _aimed(state, y0, x0):
+    """Where in I1 the sixteen pixels of row y0 from x0 on have moved to.
+
+    Returns:
+      The first row and the first column that they need; how many rows, 0 if they lie too far apart for `take`;
+      how far each lies below the first row; for each its four columns, counted from the first, and their weights.
+    """
+    x, y = _place_of(state, y0, x0)
+    left, top = floor(x), floor(y)
+    one, two = splat(np.float32(1)), splat(np.float32(2))
+    t = x - left
+    weights = (_far(t + one), _near(t), _near(one - t), _far(two - t))
+    first, last = int(lowest(left)) - 1, int(highest(left)) + 2
+    first_row, rows = int(lowest(top)) - 1, int(highest(top) - lowest(top)) + 4
+    if last - first >= REACH or rows > REACH:
+        rows = 0
+    inside = first >= 0 and last < state.width
+    first = min(max(first, 0), state.width - 1)
+    columns = _columns_of(left, inside, first, state.width)
+    return first_row, first, rows, y - splat(np.float32(first_row)), columns, weights
+
+
+@apart
+def _scattered(state, y0, x0):
+    """I1, I1x and I1y where sixteen pixels have moved to, wherever that is."""
+    line = line_of(state.width)
+    plane = state.height * line
     x, y = _place_of(state, y0, x0)
     one, two = splat(np.float32(1)), splat(np.float32(2))
     left = floor(x)
     t = x - left
     weights = (_far(t + one), _near(t), _near(one - t), _far(two - t))
-    c0, c1 = _clamped(left - one, last_column), _clamped(left, last_column)
-    c2, c3 = _clamped(left + one, last_column), _clamped(left + two, last_column)
+    columns = _columns_of(left, False, 0, state.width)
     I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
-    if last - first < REACH and end_row - first_row < REACH:
-        base = splat(np.float32(first))
-        columns = (to_integers(c0 - base), to_integers(c1 - base), to_integers(c2 - base), to_integers(c3 - base))
-        for row in range(first_row, end_row + 1):
-            at = MARGIN + min(max(row, 0), height - 1) * line + first
-            # Zero for rows that a pixel has nothing to do with.
-            weight = _cubic(absolute(y - splat(np.float32(row))))
-            I1w = fma(_picked(image, at, columns, weights), weight, I1w)
-            I1wx = fma(_picked(image, at + plane, columns, weights), weight, I1wx)
-            I1wy = fma(_picked(image, at + 2 * plane, columns, weights), weight, I1wy)
-    else:
-        at = MARGIN
-        d0, d1, d2, d3 = to_integers(c0), to_integers(c1), to_integers(c2), to_integers(c3)
-        for k in range(4):
-            row = floor(y) + splat(np.float32(k - 1))
-            weight = _cubic(absolute(y - row))
-            begin = to_integers(_clamped(row, last_row)) * splat_integer(np.int32(line))
-            places = (begin + d0, begin + d1, begin + d2, begin + d3)
-            I1w = fma(_fetched(image, at, places, weights), weight, I1w)
-            I1wx = fma(_fetched(image, at + plane, places, weights), weight, I1wx)
-            I1wy = fma(_fetched(image, at + 2 * plane, places, weights), weight, I1wy)
+    for k in range(4):
+        row = floor(y) + splat(np.float32(k - 1))
+        weight = _cubic(y - row)
+        begin = to_integers(_clamped(row, np.float32(state.height - 1))) * splat_integer(np.int32(line))
+        places = (begin + columns[0], begin + columns[1], begin + columns[2], begin + columns[3])
+        I1w = fma(_fetched(state.I1, MARGIN, places, weights), weight, I1w)
+        I1wx = fma(_fetched(state.I1, MARGIN + plane, places, weights), weight, I1wx)
+        I1wy = fma(_fetched(state.I1, MARGIN + 2 * plane, places, weights), weight, I1wy)
     return I1w, I1wx, I1wy
 
 
 @inlined
-def _linearised(state, settings, y, x0, span):
-    """The four fields of the threshold operator for the sixteen pixels of row y from column x0 on."""
+def _warped(state, y0, x0, aim):
+    """I1, I1x and I1y where sixteen pixels have moved to."""
+    first_row, first, rows, below, columns, weights = aim
+    if rows == 0:
+        return _scattered(state, y0, x0)
+    line, one = line_of(state.width), splat(np.float32(1))
+    plane = state.height * line
+    I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+    for row in range(first_row, first_row + rows):
+        at = MARGIN + min(max(row, 0), state.height - 1) * line + first
+        # Zero for rows that a pixel has nothing to do with.
+        weight = _cubic(below)
+        below = below - one
+        I1w = fma(_picked(state.I1, at, columns, weights), weight, I1w)
+        I1wx = fma(_picked(state.I1, at + plane, columns, weights), weight, I1wx)
+        I1wy = fma(_picked(state.I1, at + 2 * plane, columns, weights), weight, I1wy)
+    return I1w, I1wx, I1wy
+
+
+@inlined
+def _stored(state, settings, y, x0, warped):
+    """Stores the four fields of the threshold operator for sixteen pixels."""
     line = line_of(state.width)
     lines, block = _lines_of(state, y), moved(_blocks_of(state, y), x0 // LANES * BLOCK)
     u1, u2 = load(lines, x0 + U1 * line), load(lines, x0 + U2 * line)
-    I1w, I1wx, I1wy = _warped(state, y, x0, span)
+    I1w, I1wx, I1wy = warped
     I0 = load(state.I0, y * line + MARGIN + x0)
     rho = I1w - I1wx * u1 - I1wy * u2 - I0
     grad = fma(I1wx, I1wx, I1wy * I1wy)
@@ -273,13 +309,15 @@ def _linearised(state, settings, y, x0, span):
 
 @apart
 def _linearise(state, settings, y):
-    """Row y of what the threshold operator takes."""
-    span = _span_of(state, y, 0)
+    """Row y of what the threshold operator takes. Three vectors are under way at a time, at three stages."""
+    aim, warped = _aimed(state, y, 0), (splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0)))
     for x0 in range(0, state.width, LANES):
-        # The span of the next pixels is found while these wait for their images.
-        next_span = _span_of(state, y, x0 + LANES)
-        _linearised(state, settings, y, x0, span)
-        span = next_span
+        next_aim = _aimed(state, y, x0 + LANES)
+        if x0 > 0:
+            _stored(state, settings, y, x0 - LANES, warped)
+        warped = _warped(state, y, x0, aim)
+        aim = next_aim
+    _stored(state, settings, y, padded(state.width) - LANES, warped)
 
 
 @apart
