@@ -98,7 +98,12 @@ def _add_how(how) -> None:
         help=f"what computes the flow, of {', '.join(flow.ENGINES)}; default: auto, the first of these that runs here",
     )
     how.add_argument(
-        "--tvl1", nargs="+", default=[], metavar="KEY=VALUE", help="parameters of TV-L1, such as lambda=0.2 warps=3"
+        "--tvl1",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="parameters of TV-L1, such as lambda=0.2 warps=3; keys: tau, lambda, theta, scales, scale_step, warps, "
+        "epsilon, iterations; defaults: those of OpenCV's CUDA class",
     )
     how.add_argument(
         "--quantizer",

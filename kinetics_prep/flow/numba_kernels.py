@@ -39,7 +39,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from kinetics_prep.flow import tvl1
-from kinetics_prep.flow.compiled import apart, compiled, inlined
+from kinetics_prep.flow.compiled import apart, compiled, inlined, stand_apart
 from kinetics_prep.flow.parameters import TVL1
 from kinetics_prep.flow.simd import (
     LANES,
@@ -161,7 +161,7 @@ def _far(distance):
 
 @inlined
 def _cubic(distance):
-    """Keys' kernel at any distance d: e^2 (e - 1) / 2 + b^2 (1 - 2 b), where e = max(2 - |d|, 0), b = max(1 - |d|, 0)."""
+    """Keys' kernel at any distance d: e^2 (e - 1) / 2 + b^2 (1 - 2 b), e = max(2 - |d|, 0), b = max(1 - |d|, 0)."""
     one, zero = splat(np.float32(1)), splat(np.float32(0))
     e = maximum(splat(np.float32(2)) - absolute(distance), zero)
     e_1 = e - one
@@ -310,6 +310,7 @@ def _stored(state, settings, y, x0, warped):
 @apart
 def _linearise(state, settings, y):
     """Row y of what the threshold operator takes. Three vectors are under way at a time, at three stages."""
+    stand_apart()
     aim, warped = _aimed(state, y, 0), (splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0)))
     for x0 in range(0, state.width, LANES):
         next_aim = _aimed(state, y, x0 + LANES)
@@ -387,11 +388,10 @@ def _dual_ended(lines, block, x, line, gradients, tau, taut):
 
 
 @inlined
-def _changed(change, x, width, u1, u2, new1, new2):
-    """The change of sixteen pixels, those right of the picture left out, added to the change so far."""
+def _change_of(u1, u2, new1, new2):
+    """|u - u_old|^2 of sixteen pixels."""
     d1, d2 = new1 - u1, new2 - u2
-    inside = less(splat(np.float32(x)) + lanes(), splat(np.float32(width)))
-    return change + select(inside, fma(d1, d1, d2 * d2), splat(np.float32(0)))
+    return fma(d1, d1, d2 * d2)
 
 
 def _row_of(is_measured: bool):
@@ -400,13 +400,15 @@ def _row_of(is_measured: bool):
     @apart
     def row(lines, blocks, lines_above, blocks_above, has_u, has_p, width, line, tau, taut):
         """u in this row and p in the row above, where there are such rows. Returns the change of u."""
-        change = splat(np.float32(0))
+        stand_apart()
+        # Sixteen pixels behind: of the last vector only the pixels of the picture count.
+        change, latest = splat(np.float32(0)), splat(np.float32(0))
         if has_u and has_p:
             u1, u2, new1, new2 = _primal(lines, blocks, blocks_above, 0, line)
             store(lines, U1 * line, new1)
             store(lines, U2 * line, new2)
             if is_measured:
-                change = _changed(change, 0, width, u1, u2, new1, new2)
+                latest = _change_of(u1, u2, new1, new2)
             begun = _dual_begun(lines_above, 0, line, new1, new2)
             for x in range(LANES, width, LANES):
                 blocks = moved(blocks, BLOCK)
@@ -414,7 +416,8 @@ def _row_of(is_measured: bool):
                 store(lines, x + U1 * line, new1)
                 store(lines, x + U2 * line, new2)
                 if is_measured:
-                    change = _changed(change, x, width, u1, u2, new1, new2)
+                    change = change + latest
+                    latest = _change_of(u1, u2, new1, new2)
                 next_begun = _dual_begun(lines_above, x, line, new1, new2)
                 _dual_ended(lines_above, blocks_above, x - LANES, line, begun, tau, taut)
                 begun = next_begun
@@ -426,7 +429,8 @@ def _row_of(is_measured: bool):
                 store(lines, x + U1 * line, new1)
                 store(lines, x + U2 * line, new2)
                 if is_measured:
-                    change = _changed(change, x, width, u1, u2, new1, new2)
+                    change = change + latest
+                    latest = _change_of(u1, u2, new1, new2)
                 blocks, blocks_above = moved(blocks, BLOCK), moved(blocks_above, BLOCK)
         else:
             for x in range(0, width, LANES):
@@ -439,6 +443,9 @@ def _row_of(is_measured: bool):
             # Right of the last pixel u is as in it.
             lines[U1 * line + width] = lines[U1 * line + width - 1]
             lines[U2 * line + width] = lines[U2 * line + width - 1]
+        if is_measured:
+            inside = less(splat(np.float32(padded(width) - LANES)) + lanes(), splat(np.float32(width)))
+            change = change + select(inside, latest, splat(np.float32(0)))
         return np.float64(total(change))
 
     return row
