@@ -43,6 +43,8 @@ from kinetics_prep.flow.compiled import apart, compiled, inlined, stand_apart
 from kinetics_prep.flow.parameters import TVL1
 from kinetics_prep.flow.simd import (
     LANES,
+    NEAR_REACH,
+    NEAR_SHIFT,
     REACH,
     absolute,
     cut,
@@ -58,6 +60,7 @@ from kinetics_prep.flow.simd import (
     maximum,
     minimum,
     moved,
+    near_shift,
     pointer,
     reciprocal_guess,
     select,
@@ -66,6 +69,7 @@ from kinetics_prep.flow.simd import (
     sqrt,
     store,
     take,
+    take_near,
     to_integers,
     total,
 )
@@ -176,17 +180,8 @@ def _clamped(x, limit):
 
 
 @inlined
-def _picked(image, at, columns, weights):
-    """Four neighbours of each pixel along a row, weighted; columns count from `at`, up to REACH."""
-    value = take(image, at, columns[0]) * weights[0]
-    value = fma(take(image, at, columns[1]), weights[1], value)
-    value = fma(take(image, at, columns[2]), weights[2], value)
-    return fma(take(image, at, columns[3]), weights[3], value)
-
-
-@inlined
 def _fetched(image, at, places, weights):
-    """As `_picked`, from anywhere."""
+    """Four neighbours of each pixel along a row, weighted, wherever they are."""
     value = gather(image, at, places[0]) * weights[0]
     value = fma(gather(image, at, places[1]), weights[1], value)
     value = fma(gather(image, at, places[2]), weights[2], value)
@@ -226,21 +221,24 @@ def _aimed(state, y0, x0):
 
     Returns:
       The first row and the first column that they need; how many rows, 0 if they lie too far apart for `take`;
-      how far each lies below the first row; for each its four columns, counted from the first, and their weights.
+      whether they lie so near that `take_near` will do; how far each lies below the first row; for each its four
+      columns, counted from the first, and their weights.
     """
     x, y = _place_of(state, y0, x0)
     left, top = floor(x), floor(y)
     one, two = splat(np.float32(1)), splat(np.float32(2))
     t = x - left
     weights = (_far(t + one), _near(t), _near(one - t), _far(two - t))
-    first, last = int(lowest(left)) - 1, int(highest(left)) + 2
+    shifted = left - near_shift()
+    first, last = int(lowest(shifted)) - 1, int(highest(shifted)) + 2
     first_row, rows = int(lowest(top)) - 1, int(highest(top) - lowest(top)) + 4
-    if last - first >= REACH or rows > REACH:
+    if last + NEAR_SHIFT - first >= REACH or rows > REACH:
         rows = 0
-    inside = first >= 0 and last < state.width
+    inside = first >= 0 and last + NEAR_SHIFT < state.width
+    is_near = inside and last - first < NEAR_REACH
     first = min(max(first, 0), state.width - 1)
     columns = _columns_of(left, inside, first, state.width)
-    return first_row, first, rows, y - splat(np.float32(first_row)), columns, weights
+    return first_row, first, rows, is_near, y - splat(np.float32(first_row)), columns, weights
 
 
 @apart
@@ -266,24 +264,48 @@ def _scattered(state, y0, x0):
     return I1w, I1wx, I1wy
 
 
+def _warped_by(take):
+    """`_warped`, for pixels whose columns are in reach of a way to take."""
+
+    @inlined
+    def picked(image, at, columns, weights):
+        """Four neighbours of each pixel along a row, weighted."""
+        value = take(image, at, columns[0]) * weights[0]
+        value = fma(take(image, at, columns[1]), weights[1], value)
+        value = fma(take(image, at, columns[2]), weights[2], value)
+        return fma(take(image, at, columns[3]), weights[3], value)
+
+    @inlined
+    def warped(state, aim):
+        first_row, first, rows, _, below, columns, weights = aim
+        line, one = line_of(state.width), splat(np.float32(1))
+        plane = state.height * line
+        I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+        for row in range(first_row, first_row + rows):
+            at = MARGIN + min(max(row, 0), state.height - 1) * line + first
+            # Zero for rows that a pixel has nothing to do with.
+            weight = _cubic(below)
+            below = below - one
+            I1w = fma(picked(state.I1, at, columns, weights), weight, I1w)
+            I1wx = fma(picked(state.I1, at + plane, columns, weights), weight, I1wx)
+            I1wy = fma(picked(state.I1, at + 2 * plane, columns, weights), weight, I1wy)
+        return I1w, I1wx, I1wy
+
+    return warped
+
+
+_warped_near, _warped_far = _warped_by(take_near), _warped_by(take)
+
+
 @inlined
 def _warped(state, y0, x0, aim):
     """I1, I1x and I1y where sixteen pixels have moved to."""
-    first_row, first, rows, below, columns, weights = aim
+    _, _, rows, is_near, _, _, _ = aim
     if rows == 0:
         return _scattered(state, y0, x0)
-    line, one = line_of(state.width), splat(np.float32(1))
-    plane = state.height * line
-    I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
-    for row in range(first_row, first_row + rows):
-        at = MARGIN + min(max(row, 0), state.height - 1) * line + first
-        # Zero for rows that a pixel has nothing to do with.
-        weight = _cubic(below)
-        below = below - one
-        I1w = fma(_picked(state.I1, at, columns, weights), weight, I1w)
-        I1wx = fma(_picked(state.I1, at + plane, columns, weights), weight, I1wx)
-        I1wy = fma(_picked(state.I1, at + 2 * plane, columns, weights), weight, I1wy)
-    return I1w, I1wx, I1wy
+    if NEAR_SHIFT > 0 and is_near:
+        return _warped_near(state, aim)
+    return _warped_far(state, aim)
 
 
 @inlined

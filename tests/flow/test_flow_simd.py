@@ -107,6 +107,23 @@ def test_take_and_gather_fetch_what_the_index_says(seed):
     assert np.array_equal(result, expected)
 
 
+@numba.njit
+def picked_near(numbers, index, result):
+    simd.store(simd.pointer(result, 0), 0, simd.take_near(simd.pointer(numbers, 0), 3, simd.load_integers(index, 0)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_take_near_fetches_what_the_index_says(seed):
+    rng = np.random.default_rng(seed)
+    shift = np.repeat([0, simd.NEAR_SHIFT], LANES // 2)
+    numbers = rng.normal(size=100).astype(np.float32)
+    index = (rng.integers(0, simd.NEAR_REACH, LANES) + shift).astype(np.int32)
+    index[[0, -1]] = 0, simd.NEAR_SHIFT + simd.NEAR_REACH - 1
+    result = np.zeros(LANES, np.float32)
+    picked_near(numbers, index, result)
+    assert np.array_equal(result, numbers[3 + index])
+
+
 def test_float_indices_become_integers():
     @numba.njit
     def fetched(numbers, result):
