@@ -234,24 +234,39 @@ def arithmetic_only(number, rounds):
 
 
 def accuracy(arguments: argparse.Namespace) -> None:
-    print("\npair                            mean EPE    largest  levels off by more than one")
-    errors = []
+    print("\nbeside the float64 reference:     tvl1                                   float32 NumPy")
+    print("pair                              mean px    largest  over a level off    mean px  over a level off")
+    rows = []
     for name, pair in real_pairs(arguments):
-        ours, reference = Ours(pair).timed()[1], numpy_kernels.flow_of_pair(*pair, PARAMETERS)
-        epe = np.hypot(*np.moveaxis(ours - reference, -1, 0))
-        off = np.abs(np.rint(ours / LEVEL_PX) - np.rint(reference / LEVEL_PX)) > 1
-        errors.append((epe.mean(), epe.max(), off.any(axis=-1).mean()))
-        print(f"{name:30} {errors[-1][0]:9.6f} {errors[-1][1]:10.4f} {errors[-1][2]:9.4%}", flush=True)
-    worst = np.max(errors, axis=0)
+        reference = numpy_kernels.flow_of_pair(*pair, PARAMETERS)
+        plain = numpy_kernels.flow_of_pair(*pair, PARAMETERS, dtype=np.float32)
+        mean, largest, off = _difference(Ours(pair).timed()[1], reference)
+        plain_mean, _, plain_off = _difference(plain, reference)
+        rows.append((mean, off, plain_mean, plain_off))
+        print(
+            f"{name:30} {mean:10.6f} {largest:10.4f} {off:15.4%} {plain_mean:14.6f} {plain_off:15.4%}",
+            flush=True,
+        )
+    means, offs, plain_means, plain_offs = np.array(rows).T
+    within = np.count_nonzero((means <= 0.01) & (offs <= 0.001))
+    plain_within = np.count_nonzero((plain_means <= 0.01) & (plain_offs <= 0.001))
     print(
-        f"worst of {len(errors)} pairs: {worst[0]:.6f} px mean, {worst[1]:.4f} px anywhere, "
-        f"{worst[2]:.4%} of the pixels"
+        f"mean of {len(rows)} pairs: {means.mean():.5f} px, {offs.mean():.3%} of the pixels over a level off; "
+        f"float32 NumPy {plain_means.mean():.5f} px, {plain_offs.mean():.3%}"
     )
+    print(f"within 0.01 px and 0.1%: {within} of {len(rows)} pairs; float32 NumPy {plain_within}")
     here = _checksums(arguments, {})
     for name, environment in (("AVX2", AVX2), ("none of them", {"NUMBA_CPU_NAME": "generic"})):
         other = _checksums(arguments, environment)
         same = sum(a == b for a, b in zip(here, other))
         print(f"compiled for {name}: {same} of {len(here)} pairs have the same bytes")
+
+
+def _difference(flow_px: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """Mean and largest end-point difference, px, and the share of pixels more than one quantization level off."""
+    epe = np.hypot(*np.moveaxis(flow_px - reference, -1, 0))
+    off = np.abs(np.rint(flow_px / LEVEL_PX) - np.rint(reference / LEVEL_PX)) > 1
+    return epe.mean(), epe.max(), off.any(axis=-1).mean()
 
 
 def _checksums(arguments: argparse.Namespace, environment: dict[str, str]) -> list[str]:
