@@ -36,6 +36,7 @@ HOMES = {
     "keras": ("kinetics_prep.models", "kinetics_prep.training"),
     "tf_keras": ("kinetics_prep.models", "kinetics_prep.training"),
     "numba": ("kinetics_prep.flow",),
+    "llvmlite": ("kinetics_prep.flow",),
     "cupy": ("kinetics_prep.flow",),
 }
 
