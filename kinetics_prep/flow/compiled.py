@@ -1,11 +1,13 @@
 """How kernels are compiled: by Numba, without the GIL, kept on disk."""
 
+import contextlib
 import functools
 import hashlib
 from pathlib import Path
 
 import numba
 from numba import types
+from numba.core import caching
 from numba.extending import intrinsic
 
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
@@ -43,13 +45,36 @@ def _sources_digest() -> str:
     return digest.hexdigest()[:12]
 
 
+class _Kept(caching.FunctionCache):
+    """Numba's cache on disk, which must never stop a run.
+
+    What cannot be read is compiled anew, what cannot be written is not kept.
+    """
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # cut short by a full disk or a crash: a pickle can fail in any way
+            return None
+
+    def save_overload(self, sig, data):
+        for _ in range(2):
+            try:
+                return super().save_overload(sig, data)
+            except OSError:
+                return None
+            except Exception:  # the index cannot be read; without it the next attempt begins a new one
+                Path(self._cache_file._index_path).unlink(missing_ok=True)
+
+
 def compiled(function):
     """For functions that Python calls. Compiled at the first call, which takes seconds, and kept on disk.
 
     Where there is no place to keep it, every process compiles anew.
     """
     function.__qualname__ = f"{function.__name__}_{_sources_digest()}"
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # neither beside the source nor in the user's home can files be written
-        return numba.njit(**_OPTIONS)(function)
+    dispatcher = numba.njit(**_OPTIONS)(function)
+    # A RuntimeError: neither beside the source nor in the user's home can files be written.
+    with contextlib.suppress(RuntimeError):
+        dispatcher._cache = _Kept(function)
+    return dispatcher

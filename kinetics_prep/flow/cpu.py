@@ -1,7 +1,7 @@
 """Our own TV-L1 for the CPU: `numba_kernels`, as an engine."""
 
+import collections
 import os
-import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,15 +21,16 @@ class TVL1CPU:
     """
 
     def __init__(self):
-        self._idle, self._lock = [], threading.Lock()
+        # A deque, whose single steps need no lock: the garbage collector may end a clip in the midst of another's.
+        self._idle = collections.deque(maxlen=os.cpu_count())
 
     @staticmethod
     def usable() -> str | None:
         try:
-            import numba  # noqa: F401
-        except ImportError as error:  # it is not there, or does not go with this NumPy
+            import numba
+        except (ImportError, OSError) as error:  # it is not there, or does not go with this NumPy or this system
             return f"{error}; pip install numba"
-        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        if numba.config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT is set"
         return None
 
@@ -49,15 +50,17 @@ class TVL1CPU:
                 if k > 0:
                     yield workspace.flow()[0]
         finally:
-            with self._lock:
-                self._idle = [workspace, *self._idle][: os.cpu_count()]
+            self._idle.appendleft(workspace)
 
     def _workspace(self, height: int, width: int, tvl1: TVL1):
         """One that nobody else has, left by an earlier caller if its frames had the same size."""
         from kinetics_prep.flow.numba_kernels import Workspace
 
-        with self._lock:
-            for k, workspace in enumerate(self._idle):
-                if workspace.key == (height, width, tvl1):
-                    return self._idle.pop(k)
-        return Workspace(height, width, tvl1)
+        others = []
+        try:
+            while (workspace := self._idle.popleft()).key != (height, width, tvl1):
+                others.append(workspace)
+        except IndexError:
+            workspace = Workspace(height, width, tvl1)
+        self._idle.extend(others)
+        return workspace

@@ -20,6 +20,7 @@ import llvmlite.binding
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
@@ -34,7 +35,7 @@ def _target_features() -> frozenset[str]:
     """What Numba compiles for: this machine, unless NUMBA_CPU_FEATURES says else."""
     text = config.CPU_FEATURES
     if text is None:
-        text = llvmlite.binding.get_host_cpu_features().flatten()
+        text = get_host_cpu_features()
     return frozenset(word.removeprefix("+") for word in text.split(",") if word.startswith("+"))
 
 

@@ -61,8 +61,7 @@ def test_so_it_is_on_real_pictures(shared_data):
 
 def test_the_two_rules_differ_by_little():
     pair = moving(Motion(dx=1.5, dy=-0.5))
-    one, other = (numpy_kernels.flow_of_pair(*pair, TVL1(), rule) for rule in (CUDA_RULE, CUDA_RULE))
-    assert np.array_equal(one, other)
+    one = numpy_kernels.flow_of_pair(*pair, TVL1(), CUDA_RULE)
     cpu = numpy_kernels.flow_of_pair(*pair, TVL1(), CPU_RULE, np.float32)
     assert 0 < np.abs(one - cpu).mean() < 0.05
 
@@ -163,6 +162,6 @@ def test_divergence_is_minus_the_adjoint_of_the_gradient():
     assert (ux * p1 + uy * p2).sum() == pytest.approx(-(u * numpy_kernels.divergence(p1, p2)).sum())
 
 
-def test_a_module_of_kernels_that_lacks_one_says_so():
-    with pytest.raises(NotImplementedError):
-        tvl1.solve(None, tvl1.settings_of(TVL1()))
+def test_a_module_of_kernels_that_lacks_one_says_which():
+    with pytest.raises(NameError, match="'pixels' is not defined"):
+        tvl1.over({}, tvl1.solve)(None, tvl1.settings_of(TVL1()))
