@@ -278,14 +278,16 @@ def _warped_by(take):
     @inlined
     def warped(state, aim):
         first_row, first, rows, _, y, columns, weights = aim
-        line = line_of(state.width)
+        line, one = line_of(state.width), splat(np.float32(1))
         plane = state.height * line
         I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
+        row_y = splat(np.float32(first_row))
         for row in range(first_row, first_row + rows):
             at = MARGIN + min(max(row, 0), state.height - 1) * line + first
             # Zero for rows that a pixel has nothing to do with. The same bits as in `_scattered`: which of the two
             # computes a pixel is up to the instruction set.
-            weight = _cubic(y - splat(np.float32(row)))
+            weight = _cubic(y - row_y)
+            row_y = row_y + one
             I1w = fma(picked(state.I1, at, columns, weights), weight, I1w)
             I1wx = fma(picked(state.I1, at + plane, columns, weights), weight, I1wx)
             I1wy = fma(picked(state.I1, at + 2 * plane, columns, weights), weight, I1wy)
