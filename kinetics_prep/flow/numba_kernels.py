@@ -179,13 +179,27 @@ def _clamped(x, limit):
     return minimum(maximum(x, splat(np.float32(0))), splat(np.float32(limit)))
 
 
+def _picked_by(take):
+    """A function that picks four neighbours of each pixel along a row and weighs them, by a way to take."""
+
+    @inlined
+    def picked(image, at, columns, weights):
+        value = take(image, at, columns[0]) * weights[0]
+        value = fma(take(image, at, columns[1]), weights[1], value)
+        value = fma(take(image, at, columns[2]), weights[2], value)
+        return fma(take(image, at, columns[3]), weights[3], value)
+
+    return picked
+
+
+_fetched = _picked_by(gather)
+
+
 @inlined
-def _fetched(image, at, places, weights):
-    """Four neighbours of each pixel along a row, weighted, wherever they are."""
-    value = gather(image, at, places[0]) * weights[0]
-    value = fma(gather(image, at, places[1]), weights[1], value)
-    value = fma(gather(image, at, places[2]), weights[2], value)
-    return fma(gather(image, at, places[3]), weights[3], value)
+def _weights_of(t):
+    """Of four neighbouring pixels, for a place that lies t beyond the second."""
+    one = splat(np.float32(1))
+    return _far(t + one), _near(t), _near(one - t), _far(splat(np.float32(2)) - t)
 
 
 @inlined
@@ -226,9 +240,7 @@ def _aimed(state, y0, x0):
     """
     x, y = _place_of(state, y0, x0)
     left, top = floor(x), floor(y)
-    one, two = splat(np.float32(1)), splat(np.float32(2))
-    t = x - left
-    weights = (_far(t + one), _near(t), _near(one - t), _far(two - t))
+    weights = _weights_of(x - left)
     shifted = left - near_shift()
     first, last = int(lowest(shifted)) - 1, int(highest(shifted)) + 2
     first_row, rows = int(lowest(top)) - 1, int(highest(top) - lowest(top)) + 4
@@ -247,10 +259,8 @@ def _scattered(state, y0, x0):
     line = line_of(state.width)
     plane = state.height * line
     x, y = _place_of(state, y0, x0)
-    one, two = splat(np.float32(1)), splat(np.float32(2))
     left = floor(x)
-    t = x - left
-    weights = (_far(t + one), _near(t), _near(one - t), _far(two - t))
+    weights = _weights_of(x - left)
     columns = _columns_of(left, False, 0, state.width)
     I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
     for k in range(4):
@@ -267,13 +277,7 @@ def _scattered(state, y0, x0):
 def _warped_by(take):
     """`_warped`, for pixels whose columns are in reach of a way to take."""
 
-    @inlined
-    def picked(image, at, columns, weights):
-        """Four neighbours of each pixel along a row, weighted."""
-        value = take(image, at, columns[0]) * weights[0]
-        value = fma(take(image, at, columns[1]), weights[1], value)
-        value = fma(take(image, at, columns[2]), weights[2], value)
-        return fma(take(image, at, columns[3]), weights[3], value)
+    picked = _picked_by(take)
 
     @inlined
     def warped(state, aim):

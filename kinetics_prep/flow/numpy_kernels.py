@@ -144,7 +144,7 @@ def clear_dual(state: State) -> None:
     state.p11, state.p12, state.p21, state.p22 = (np.zeros_like(state.u1) for _ in range(4))
 
 
-def linearise(state: State, settings: Settings) -> None:
+def linearise(state: State) -> None:
     """Warps I1 and its gradient by the flow, and linearises rho around it (IPOL, eq. 10 to 12)."""
     height, width = state.u1.shape
     y, x = np.mgrid[:height, :width].astype(state.u1.dtype)
@@ -198,7 +198,7 @@ def iterate(state: State, settings: Settings, begin: int, count: int, measured: 
     if begin == tvl1.LEVEL:
         clear_dual(state)
     if begin != tvl1.GO_ON:
-        linearise(state, settings)
+        linearise(state)
     for _ in range(count):
         change = primal(state, settings, *threshold(state, settings))
         dual(state, settings)

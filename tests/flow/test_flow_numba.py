@@ -251,7 +251,7 @@ def test_pixels_are_warped_wherever_they_move(height, width, spread_px):
     state = numpy_kernels.State(
         numpy_kernels.CUDA_RULE, I0, I1, *numpy_kernels.centred_gradient(I1), u1.astype(float), u2.astype(float)
     )
-    numpy_kernels.linearise(state, workspace.settings)
+    numpy_kernels.linearise(state)
     g = np.sqrt(state.grad)
     assert np.allclose(block_field(workspace, numba_kernels.BOUND), 0.15 * 0.3 * g, atol=1e-4)
     assert np.allclose(block_field(workspace, numba_kernels.NX) * g, state.I1wx, atol=2e-3)

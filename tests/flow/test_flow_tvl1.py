@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from kinetics_prep import flow
 from kinetics_prep.flow import TVL1, numpy_kernels, tvl1
 from kinetics_prep.flow.numpy_kernels import CPU_RULE, CUDA_RULE
 from kinetics_prep.sample import Motion, render
@@ -15,19 +16,9 @@ def moving(motion: Motion, height: int = 72, width: int = 80) -> np.ndarray:
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[:height, :width] for frame in frames])
 
 
-def opencv(pair: np.ndarray, parameters: TVL1, **more) -> np.ndarray:
-    settings = {"outerIterations": 1, "medianFiltering": 1, "innnerIterations": parameters.iterations} | more
-    solver = cv2.optflow.DualTVL1OpticalFlow_create(
-        tau=parameters.tau,
-        lambda_=parameters.lambda_,
-        theta=parameters.theta,
-        nscales=parameters.scales,
-        warps=parameters.warps,
-        epsilon=parameters.epsilon,
-        scaleStep=parameters.scale_step,
-        **settings,
-    )
-    return solver.calc(*pair, None)
+def opencv(pair: np.ndarray, parameters: TVL1) -> np.ndarray:
+    (field,) = flow.engine("opencv-cpu").flows(pair, parameters)
+    return field
 
 
 # The mathematics that both of OpenCV's classes share
