@@ -12,6 +12,7 @@ thirds of the way, at 25 fps and short side 256. The engines take turns in one p
 
 import argparse
 import concurrent.futures
+import hashlib
 import os
 import re
 import statistics
@@ -24,14 +25,14 @@ import cv2
 import numba
 import numpy as np
 
-from kinetics_prep import flow, video
+from kinetics_prep import flow, quantize, video
 from kinetics_prep.errors import ClipError
 from kinetics_prep.flow import numba_kernels, numpy_kernels, simd, tvl1
 from kinetics_prep.flow.simd import fma, splat, sqrt, total
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PARAMETERS = flow.TVL1()
-LEVEL_PX = 20 / 127
+LEVEL_PX = quantize.BOUND_PX / 127
 """What a quantization level stands for."""
 
 AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt,+sse4.2"}
@@ -99,16 +100,12 @@ class Ours:
         self.workspace = numba_kernels.Workspace(*pair.shape[1:], PARAMETERS)
         self.pair = pair
 
-    def __call__(self) -> np.ndarray:
-        field, self.pixel_iterations = self.workspace.flow()
-        return field
-
     def timed(self) -> tuple[float, np.ndarray]:
         # In a clip each frame is taken in once; so here the first is taken in before the clock starts.
         self.workspace.add(self.pair[0])
         begun = time.perf_counter()
         self.workspace.add(self.pair[1])
-        field = self()
+        field, self.pixel_iterations = self.workspace.flow()
         return time.perf_counter() - begun, field
 
 
@@ -162,9 +159,11 @@ def _speed_of(name: str, pair: np.ndarray, rounds: int, floor_ns: float) -> tupl
     ours, like_cuda, defaults = (statistics.median(taken) * 1e3 for taken in seconds)
     work = engines[0].pixel_iterations / 1e6
     spread = f"({min(seconds[0]) * 1e3:.1f} to {max(seconds[0]) * 1e3:.1f})"
+    opencv_spread = " ".join(f"({min(taken) * 1e3:.0f} to {max(taken) * 1e3:.0f})" for taken in seconds[1:])
     print(
         f"{name:30} {ours:5.1f} {spread:16} {like_cuda:7.0f} {defaults:8.0f} {like_cuda / ours:9.1f}"
-        f" {defaults / ours:8.1f} {work:7.1f} {ours / work:4.2f} {floor_ns * work / ours:8.0%}",
+        f" {defaults / ours:8.1f} {work:7.1f} {ours / work:4.2f} {floor_ns * work / ours:8.0%}"
+        f"   OpenCV's ranges {opencv_spread}",
         flush=True,
     )
     return ours, like_cuda, defaults, work
@@ -286,8 +285,7 @@ def _checksums(arguments: argparse.Namespace, environment: dict[str, str]) -> li
 
 
 def checksums(arguments: argparse.Namespace) -> None:
-    import hashlib
-
+    """What `accuracy` asks of itself, compiled for other instructions."""
     for name, pair in real_pairs(arguments):
         print(hashlib.sha256(Ours(pair).timed()[1]).hexdigest()[:16], name)
 
@@ -295,17 +293,19 @@ def checksums(arguments: argparse.Namespace) -> None:
 def truth(arguments: argparse.Namespace) -> None:
     folder = DATA / "flow_truth"
     print("\n                 mean end-point error, px")
-    print("pair             tvl1   OpenCV, like CUDA   OpenCV, defaults   tvl1 over like CUDA")
+    print("pair             tvl1   float64 reference   OpenCV, like CUDA   OpenCV, defaults   tvl1 over like CUDA")
     for place in sorted(folder.iterdir()):
         pair = np.stack([cv2.imread(str(place / f"frame{k}.png"), cv2.IMREAD_GRAYSCALE) for k in (10, 11)])
         known_flow = cv2.readOpticalFlow(str(place / "flow10.flo"))
         known = (np.abs(known_flow) < 1e9).all(axis=-1)
-        errors = [
-            np.hypot(*np.moveaxis(engine.timed()[1] - known_flow, -1, 0))[known].mean()
-            for engine in (Ours(pair), OpenCV(pair, **LIKE_CUDA), OpenCV(pair))
-        ]
+        fields = [engine.timed()[1] for engine in (Ours(pair), OpenCV(pair, **LIKE_CUDA), OpenCV(pair))]
+        fields.insert(1, numpy_kernels.flow_of_pair(*pair, PARAMETERS))
+        ours, reference, like_cuda, defaults = (
+            np.hypot(*np.moveaxis(field - known_flow, -1, 0))[known].mean() for field in fields
+        )
         print(
-            f"{place.name:15} {errors[0]:6.3f} {errors[1]:19.3f} {errors[2]:18.3f} {errors[0] / errors[1] - 1:+21.1%}"
+            f"{place.name:15} {ours:6.3f} {reference:19.3f} {like_cuda:19.3f} {defaults:18.3f}"
+            f" {ours / like_cuda - 1:+21.1%}"
         )
 
 

@@ -24,7 +24,7 @@ registers. Said to be False because functions inherit it from their callers."""
 def stand_apart(typing):
     """Said by a function with a hot loop: it is never inlined, and what it keeps on the stack begins on a cache line.
 
-    LLVM would put vectors where the stack happens to be: with AVX2, one process in four then took twice the time.
+    LLVM would put vectors where the stack happens to be, across cache lines in some processes, which then are slow.
     """
 
     def code(context, builder, signature, values):

@@ -369,7 +369,7 @@ def _clear_dual(state, y):
 def _reciprocal(x):
     """1 / x to 1e-7: a step of third order from a guess good to 5%, then one of Newton's.
 
-    A cheaper one, good to 1e-6, was tried: its errors all lean to one side, and nearly twice as many pixels came
+    A cheaper one, good to 1e-6, was tried: its errors all lean to one side, and more pixels came
     out different from the reference.
     """
     one = splat(np.float32(1))

@@ -8,8 +8,8 @@ place. So the vectors are spelled out here, as LLVM types, and kernels compute w
 
 Sixteen lanes on every machine: LLVM makes one AVX-512 register of them, two of AVX2, four of NEON. As
 every operation here is exact by IEEE 754, lane by lane, and `total` adds the lanes in an order of its
-own, the results are the same bits on all of them. Only `take`, which is a matter of speed, asks what
-the machine has.
+own, the results are the same bits on all of them. `take`, `take_near` and `cut` ask what the machine has,
+for speed, and give the same on each; only `fma` differs, where arithmetic cannot be fused.
 
 Nothing checks bounds: that is up to the kernel.
 """

@@ -91,6 +91,8 @@ def next_measured(n: int, previous: float, threshold: float, iterations: int) ->
 
 
 # What a module of kernels has to have --------------------------------------------------------------
+# Declared here for the reader and never called: `over` puts a module's own in their place, and where
+# one is missing a NameError says which.
 
 
 def levels(pair):
