@@ -23,6 +23,10 @@ REQUIRES = [
 ]
 
 EXTRAS = {
+    # The GPU engine: CuPy, and of the CUDA toolkit the one library that it compiles with. By the driver: 580 or newer
+    # for CUDA 13, 525 or newer for CUDA 12.
+    "cuda12": ["cupy-cuda12x>=14,<15", "nvidia-cuda-nvrtc-cu12>=12.4,<13"],
+    "cuda13": ["cupy-cuda13x>=14,<15", "nvidia-cuda-nvrtc>=13,<14"],
     # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB.
     "train": ["tensorflow>=2.18,<2.22"],
     "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<3", "ruff>=0.17,<0.18"],
@@ -42,6 +46,7 @@ setup(
     packages=[*find_packages(include=["kinetics_prep", "kinetics_prep.*"]), "kinetics_prep.schemas"],
     package_dir={"kinetics_prep.schemas": "schemas"},
     package_data={
+        "kinetics_prep.flow": ["*.cu"],
         "kinetics_prep.schemas": ["*.json"],
         "kinetics_prep.sample": ["annotations.csv", "videos/*.mp4"],
     },

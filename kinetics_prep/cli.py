@@ -162,6 +162,7 @@ def _add_validate(commands) -> None:
 
 
 def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from kinetics_prep import flow as flow_engines
     from kinetics_prep import options
     from kinetics_prep.report.progress import format_bytes, format_duration
 
@@ -171,7 +172,10 @@ def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
 
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a traceback of what we report in a line
     beam_options = runners.options(rest)
-    job, workers = options.job_from(arguments), options.workers_from(arguments)
+    job = options.job_from(arguments)
+    workers = options.workers_from(arguments.workers, job.recipe.engine)
+    if arguments.engine == "auto":
+        print(f"engine {job.recipe.engine}: {flow_engines.why(job.recipe.engine)}", file=sys.stderr)
     with_how = f"{_in_words(job)}, {workers} {'clip' if workers == 1 else 'clips'} at a time"
     summary = flow.prepare_dataset(job, workers, beam_options, functools.partial(_watch, with_how))
     spent = format_duration(time.monotonic() - begun)
@@ -238,7 +242,7 @@ def _validate(arguments: argparse.Namespace, rest: list[str]) -> int:
     with Progress(clips, 0, lambda: {"read back": sum(read_back)}):
         found = validate.problems(
             arguments.folder,
-            options.workers_from(arguments),
+            options.workers_from(arguments.workers),
             done=lambda shard: read_back.append(shard.described["written"]),
         )
         said = [printable(str(problem)) for problem in found]

@@ -23,6 +23,7 @@ from kinetics_prep.annotations import SPLITS, LabelMap
 from kinetics_prep.atomic import room_needed
 from kinetics_prep.datasets import Row
 from kinetics_prep.errors import RETRYABLE, BadAnnotations, BadOption
+from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.prepare import Workshop
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import Layout, ShardTask
@@ -44,6 +45,7 @@ class Job:
     limit: int | None = None
     retry: tuple[str, ...] = ()
     """Reasons: rows that were refused for one of them are tried again."""
+    hardware: Hardware = ANY_HARDWARE
 
     def __post_init__(self):
         hopeless = sorted(set(self.retry) - set(RETRYABLE))
@@ -137,7 +139,7 @@ def planned(job: Job) -> Iterator[Planned]:
         tasks = [_task(job, layout, digest, split, chosen[split], labels) for split in chosen]
         if job.retry:
             _reopen(layout, tasks, job.retry)
-        workshop = Workshop(job.recipe, digest, json.dumps(tools), videos, str(layout.scratch))
+        workshop = Workshop(job.recipe, digest, json.dumps(tools), videos, str(layout.scratch), job.hardware)
         yield Planned(layout, tuple(tasks), workshop, labels)
 
 

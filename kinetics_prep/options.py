@@ -8,7 +8,7 @@ from pathlib import Path
 from kinetics_prep import flow, sample
 from kinetics_prep.annotations import SPLITS, split_named
 from kinetics_prep.errors import BadOption, MalformedRow
-from kinetics_prep.flow import TVL1
+from kinetics_prep.flow import TVL1, Hardware
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.job import Job
 from kinetics_prep.quantize import QUANTIZERS
@@ -95,7 +95,8 @@ def _add_how(how) -> None:
         "--engine",
         default="auto",
         metavar="NAME",
-        help=f"what computes the flow, of {', '.join(flow.ENGINES)}; default: auto, the first of these that runs here",
+        help=f"what computes the flow, of {', '.join(flow.ENGINES)}; default: auto, the first of these that runs here. "
+        "tvl1-cuda and tvl1 give the same flow",
     )
     how.add_argument(
         "--tvl1",
@@ -121,7 +122,21 @@ def _add_how(how) -> None:
 
 
 def _add_running(run) -> None:
-    run.add_argument("--workers", type=int, default=None, metavar="N", help="clips at a time; default: one per core")
+    run.add_argument(
+        "--workers", type=int, default=None, metavar="N", help="clips at a time; default: one per core, and two where "
+        "a GPU computes the flow, so that decoding runs ahead of it"
+    )  # fmt: skip
+    run.add_argument(
+        "--gpus",
+        type=_indices,
+        default=(),
+        metavar="LIST",
+        help="indices of the GPUs to use, such as 0,1; default: all",
+    )
+    run.add_argument(
+        "--gpu-memory", type=float, default=None, metavar="GB", help="of each GPU, at most; default: three quarters of "
+        "what is free there"
+    )  # fmt: skip
     run.add_argument(
         "--retry",
         type=_words,
@@ -144,6 +159,13 @@ def _split(word: str) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in _words(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1") from None
 
 
 def _fps(text: str) -> Fraction:
@@ -193,6 +215,7 @@ def job_from(arguments: argparse.Namespace) -> Job:
         only=tuple(arguments.only),
         limit=arguments.limit,
         retry=arguments.retry,
+        hardware=hardware_from(arguments),
     )
 
 
@@ -212,11 +235,22 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     )
 
 
-def workers_from(arguments: argparse.Namespace) -> int:
-    """Clips at a time: as asked, else one per core that this process may use."""
-    if arguments.workers is None:
+def hardware_from(arguments: argparse.Namespace) -> Hardware:
+    """The GPUs that parsed flags allow.
+
+    Raises:
+      BadOption: if they make no sense.
+    """
+    gigabytes = arguments.gpu_memory
+    return Hardware(arguments.gpus, None if gigabytes is None else int(gigabytes * 1e9))
+
+
+def workers_from(asked: int | None, engine: str | None = None) -> int:
+    """Clips at a time: as asked, else one per core that this process may use, two if the engine runs on a GPU."""
+    if asked is None:
         affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
-    if arguments.workers < 1:
-        raise BadOption(f"--workers is {arguments.workers}, expected at least 1")
-    return arguments.workers
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        return 2 * cores if engine and flow.ENGINES[engine].RUNS_ON_GPU else cores
+    if asked < 1:
+        raise BadOption(f"--workers is {asked}, expected at least 1")
+    return asked

@@ -19,11 +19,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kinetics_prep import flow, ledger, quantize, record, shards, sources, video
+from kinetics_prep import flow, ledger, record, shards, sources, video
 from kinetics_prep.annotations import Annotation
 from kinetics_prep.atomic import sha256_of
 from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip, Video
 from kinetics_prep.errors import CLIP_ERRORS, ClipError, FetchFailed
+from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.ledger import LedgerRow
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
@@ -48,6 +49,7 @@ class Workshop:
     videos: str
     """As after --videos."""
     scratch: str
+    hardware: Hardware = ANY_HARDWARE
     run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     """Tells runs in one process apart: a folder is listed once a run, not once a process."""
 
@@ -59,12 +61,17 @@ class Workshop:
     @property
     def engine(self):
         with _OPENING:
-            return _engine(self.recipe.engine)
+            return _engine(self.recipe.engine, self.hardware)
 
     @property
     def engine_version(self) -> str:
-        """The engine's name and version, for record and ledger."""
+        """The engine's name and version, for the ledger."""
         return f"{self.recipe.engine}: {self.engine.version()}"
+
+    @property
+    def flow_by(self) -> str:
+        """The same for the record, which is the same bytes whichever of the engines that give one flow computed it."""
+        return f"{self.recipe.flow_by}: {self.engine.version()}"
 
 
 _OPENING = threading.Lock()
@@ -76,10 +83,10 @@ def _source(run: str, videos: str, scratch: str):
 
 
 @functools.lru_cache(maxsize=1)
-def _engine(name: str):
+def _engine(name: str, hardware: Hardware):
     # Clips run side by side; OpenCV's own threads would only fight over the cores.
     cv2.setNumThreads(1)
-    return flow.engine(name)
+    return flow.engine(name, hardware)
 
 
 class Stopwatch:
@@ -157,16 +164,17 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
             clip, trimmed = _decode(annotation, seconds, fetched, recipe)
     facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
+    notes = _notes(clip, trimmed)
     with stopwatch("seconds_flow"):
-        quantized = quantized_flow(clip, workshop.engine, recipe)
-    facts |= {"saturated_share": quantized.saturated_share, "notes": _notes(clip, trimmed)}
+        quantized = quantized_flow(clip, workshop.engine, recipe, notes)
+    facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
     with stopwatch("seconds_encode"):
         made = record.encode(
             TwoStreamClip(clip, quantized),
             annotation,
             label_index=row.label_index,
             seconds=seconds,
-            origin=record.Origin(fetched.name, workshop.digest, workshop.engine_version, recipe.tvl1),
+            origin=record.Origin(fetched.name, workshop.digest, workshop.flow_by, recipe.tvl1),
             flow_encoding=recipe.flow_encoding,
             jpeg_quality=recipe.jpeg_quality,
         )
@@ -180,13 +188,13 @@ def _fingerprint(fetched: Fetched) -> dict:
         raise FetchFailed(f"{fetched.origin} cannot be read: {error.strerror}", fetched.attempts) from None
 
 
-def _notes(clip: Clip, trimmed: bool) -> str | None:
+def _notes(clip: Clip, trimmed: bool) -> list[str]:
     notes = list(clip.notes)
     if clip.ends_early:
         notes.insert(0, f"video ends early, after {len(clip)} frames")
     if trimmed:
         notes.insert(0, "file bears no times and is about as long as the clip: taken as trimmed")
-    return "; ".join(notes) or None
+    return notes
 
 
 def _decode(annotation: Annotation, seconds: float, fetched: Fetched, recipe: Recipe) -> tuple[Clip, bool]:
@@ -220,19 +228,22 @@ def is_trimmed(found: Video, annotation: Annotation) -> bool:
     return too_short and abs(lasts - seconds) <= SAME_LENGTH_SHARE * seconds
 
 
-def quantized_flow(clip: Clip, engine, recipe: Recipe) -> QuantizedFlow:
+def quantized_flow(clip: Clip, engine, recipe: Recipe, notes: list[str]) -> QuantizedFlow:
     """TV-L1 from each frame to the next, quantized; N flows for N frames.
 
     The last one goes to the frame just after the clip where the video has it; else it repeats the
     one before. Readers pair the streams frame by frame, and N - 1 flows would let them slip.
+
+    What happened on the way that a reader of the ledger should know is added to `notes`.
     """
     following = () if clip.next_frame is None else (clip.next_frame,)
     grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (*clip.frames, *following)])
     levels = np.empty((*clip.frames.shape[:3], 2), np.uint8)
     saturated = 0
-    for k, field in enumerate(engine.flows(grey, recipe.tvl1)):
-        levels[k] = quantize.quantize(field, recipe.quantizer, recipe.bound_px)
-        saturated += quantize.saturated_count(field, recipe.bound_px)
+    flows = flow.quantized(engine, grey, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
+    for k, (field, beyond) in enumerate(flows):
+        levels[k] = field
+        saturated += beyond
     if clip.next_frame is None:
         levels[-1] = levels[-2]
     computed = levels[: len(grey) - 1].size

@@ -34,7 +34,7 @@ class Recipe:
     """How a clip becomes a record. The defaults are the I3D paper's."""
 
     engine: str
-    """A name from `flow.ENGINES`; never "auto", because engines differ in the last digits."""
+    """A name from `flow.ENGINES`; never "auto", because most differ in the last digits."""
     fps: Fraction = Fraction(25)
     short_side: int = 256
     clip_seconds: float = 10.0
@@ -74,8 +74,14 @@ class Recipe:
             raise BadOption(f"{name} is {value}, expected {expected}")
 
     def settings(self) -> dict:
-        """As plain values, for JSON."""
-        return dataclasses.asdict(self) | {"fps": str(self.fps), "formats": list(self.formats)}
+        """As plain values, for JSON. Engines that give the same flow make the same recipe."""
+        changed = {"engine": self.flow_by, "fps": str(self.fps), "formats": list(self.formats)}
+        return dataclasses.asdict(self) | changed
+
+    @property
+    def flow_by(self) -> str:
+        """The engine's name, or that of the one whose flow it gives bit for bit."""
+        return flow.ENGINES[self.engine].GIVES
 
 
 def versions(recipe: Recipe) -> dict[str, str]:

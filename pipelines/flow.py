@@ -14,7 +14,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=options.DESCRIPTION)
     options.add_flow_arguments(parser)
     arguments, beam_arguments = parser.parse_known_args(argv)
-    job, workers = options.job_from(arguments), options.workers_from(arguments)
+    job = options.job_from(arguments)
+    workers = options.workers_from(arguments.workers, job.recipe.engine)
     summary = flow.prepare_dataset(job, workers, runners.options(beam_arguments))
     print(f"{job.output}: {summary}")
     if options.too_many_refused(arguments.max_refused, summary.refused_rows, summary.rows):

@@ -1,6 +1,7 @@
 """Every row of `flow.ENGINES`: the flow of motions that we made ourselves, the same every time."""
 
 import concurrent.futures
+import os
 import re
 import zlib
 
@@ -24,8 +25,16 @@ SIDEWAYS = Motion(dx=1.5, dy=-0.5)
 def engine(request):
     missing = ENGINES[request.param].usable()
     if missing:
-        pytest.skip(f"{request.param}: {missing}")
+        skip_or_fail(request.param, missing)
     return flow.engine(request.param)
+
+
+def skip_or_fail(name: str, missing: str) -> None:
+    """Fails where KINETICS_PREP_REQUIRE_GPU=1 promises a GPU: of OpenCV's engine, if it was built for one."""
+    promised = os.environ.get("KINETICS_PREP_REQUIRE_GPU") == "1" and ENGINES[name].RUNS_ON_GPU
+    if promised and not (name == "opencv-cuda" and not hasattr(cv2.cuda, "OpticalFlowDual_TVL1_create")):
+        pytest.fail(f"{name}: {missing}; KINETICS_PREP_REQUIRE_GPU=1 promises a GPU")
+    pytest.skip(f"{name}: {missing}")
 
 
 def grey_of(frames: np.ndarray) -> np.ndarray:
@@ -231,7 +240,9 @@ def test_an_engine_can_be_chosen_by_name(engine):
 
 def test_an_unknown_engine_is_refused_with_the_known_ones():
     for look_up in (flow.engine, flow.choose):
-        with pytest.raises(BadOption, match="'fastest', expected auto or one of tvl1, opencv-cuda, opencv-cpu"):
+        with pytest.raises(
+            BadOption, match="'fastest', expected auto or one of tvl1-cuda, tvl1, opencv-cuda, opencv-cpu"
+        ):
             look_up("fastest")
 
 

@@ -20,6 +20,9 @@ class TVL1CPU:
     `version` tells.)
     """
 
+    RUNS_ON_GPU = False
+    GIVES = "tvl1"
+
     def __init__(self):
         # A deque, whose single steps need no lock: the garbage collector may end a clip in the midst of another's.
         self._idle = collections.deque(maxlen=os.cpu_count())

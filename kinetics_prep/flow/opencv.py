@@ -1,11 +1,14 @@
 """OpenCV's TV-L1: the CPU class of opencv_contrib, and the CUDA class where OpenCV was built with it."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
+from kinetics_prep import quantize
+from kinetics_prep.flow.hardware import ANY_HARDWARE, Flow, GPUFailed, Hardware
 from kinetics_prep.flow.parameters import TVL1
 
 # The CPU class runs outer x inner iterations and median filters the flow between outer ones. The
@@ -16,6 +19,9 @@ _NO_MEDIAN = 1
 
 class OpenCVCPU:
     """`cv2.optflow.DualTVL1OpticalFlow` with the CUDA class's parameters."""
+
+    RUNS_ON_GPU = False
+    GIVES = "opencv-cpu"
 
     @staticmethod
     def usable() -> str | None:
@@ -46,14 +52,25 @@ class OpenCVCPU:
 
 
 class OpenCVCUDA:
-    """`cv2.cuda.OpticalFlowDual_TVL1`, the class DeepMind names. Each frame is uploaded once."""
+    """`cv2.cuda.OpticalFlowDual_TVL1`, the class DeepMind names. Each frame is uploaded once.
+
+    PyPI's OpenCV does not have it; `pipelines/opencv_cuda/build_wheel.py` makes one that does.
+    """
+
+    RUNS_ON_GPU = True
+    GIVES = "opencv-cuda"
+
+    def __init__(self, hardware: Hardware = ANY_HARDWARE):
+        # The class is not made for several threads: a GPU computes one pair at a time.
+        self._locks = {index: threading.Lock() for index in hardware.chosen(cv2.cuda.getCudaEnabledDeviceCount())}
+        self._turns = itertools.cycle(self._locks)
 
     @staticmethod
     def usable() -> str | None:
         if not hasattr(cv2, "cuda") or not hasattr(cv2.cuda, "OpticalFlowDual_TVL1_create"):
-            return "this OpenCV was built without CUDA's optical flow"
+            return "this OpenCV was built without CUDA's optical flow; see pipelines/opencv_cuda"
         if cv2.cuda.getCudaEnabledDeviceCount() < 1:
-            return "OpenCV sees no CUDA device"
+            return "OpenCV sees no GPU"
         return None
 
     @staticmethod
@@ -61,21 +78,41 @@ class OpenCVCUDA:
         return f"opencv-cuda {cv2.__version__}"
 
     def flows(self, grey: np.ndarray, tvl1: TVL1) -> Iterator[np.ndarray]:
-        solver = cv2.cuda.OpticalFlowDual_TVL1_create(
-            tau=tvl1.tau,
-            lambda_=tvl1.lambda_,
-            theta=tvl1.theta,
-            nscales=tvl1.scales,
-            warps=tvl1.warps,
-            epsilon=tvl1.epsilon,
-            iterations=tvl1.iterations,
-            scaleStep=tvl1.scale_step,
-        )
-        previous = _uploaded(grey[0])
-        for frame in grey[1:]:
-            following = _uploaded(frame)
-            yield solver.calc(previous, following, None).download()
-            previous = following
+        index = next(self._turns)
+        try:
+            with self._locks[index]:
+                cv2.cuda.setDevice(index)
+                solver = _cuda_solver(tvl1)
+                previous = _uploaded(grey[0])
+            for frame in grey[1:]:
+                with self._locks[index]:
+                    cv2.cuda.setDevice(index)  # of this thread, which may be another for each step of the generator
+                    following = _uploaded(frame)
+                    field = solver.calc(previous, following, None).download()
+                yield field
+                previous = following
+        except cv2.error as error:
+            raise GPUFailed(f"GPU {index} failed: {error}") from None
+
+    def quantized(
+        self, grey: np.ndarray, tvl1: TVL1, quantizer: str, bound_px: float, notes: list[str]
+    ) -> Iterator[Flow]:
+        """See `hardware.OnGPU`; it has nothing to note."""
+        for field in self.flows(grey, tvl1):
+            yield quantize.quantize(field, quantizer, bound_px), quantize.saturated_count(field, bound_px)
+
+
+def _cuda_solver(tvl1: TVL1):
+    return cv2.cuda.OpticalFlowDual_TVL1_create(
+        tau=tvl1.tau,
+        lambda_=tvl1.lambda_,
+        theta=tvl1.theta,
+        nscales=tvl1.scales,
+        warps=tvl1.warps,
+        epsilon=tvl1.epsilon,
+        iterations=tvl1.iterations,
+        scaleStep=tvl1.scale_step,
+    )
 
 
 def _uploaded(frame: np.ndarray):

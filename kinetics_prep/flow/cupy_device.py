@@ -1,0 +1,134 @@
+"""A GPU by way of CuPy, which compiles the kernels, keeps them on disk, and hands out memory.
+
+It comes by pip, `kinetics-prep[cuda13]` or `[cuda12]`, with all it needs but the driver; no CUDA toolkit.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from kinetics_prep.flow import cuda_kernels
+from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
+
+try:
+    import cupy
+
+    _MISSING = None
+except (ImportError, OSError) as error:  # it is not there, or does not go with this NumPy or this system
+    _MISSING = f"{error}; pip install 'kinetics-prep[cuda13]', or [cuda12] where the driver is older than 580"
+
+SHARE_OF_FREE_MEMORY = 0.75
+
+
+def missing() -> str | None:
+    """What keeps CuPy from using a GPU here, in words; None if nothing does."""
+    if _MISSING:
+        return _MISSING
+    try:
+        return None if count() > 0 else "CUDA sees no GPU"
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"CUDA sees no GPU: {error}"
+
+
+def count() -> int:
+    """GPUs here."""
+    return cupy.cuda.runtime.getDeviceCount()
+
+
+class CuPyGPU:
+    """See `cuda.Opened`."""
+
+    def __init__(self, index: int, memory_bytes: int | None):
+        self._index = index
+        with translated(), cupy.cuda.Device(index) as device:
+            module = cupy.RawModule(code=cuda_kernels.SOURCE.read_text("utf-8"), options=cuda_kernels.OPTIONS)
+            self._kernels = {name: module.get_function(name) for name in cuda_kernels.KERNELS}
+            flow_between = self._kernels["flow_between"]
+            flow_between.max_dynamic_shared_size_bytes = cuda_kernels.SHARED_BYTES
+            resident = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+                flow_between.kernel.ptr, cuda_kernels.THREADS, cuda_kernels.SHARED_BYTES
+            )
+            if resident < 1:
+                raise DeviceFailed(f"a multiprocessor of it has no room for {cuda_kernels.THREADS} threads")
+            self._blocks = resident * device.attributes["MultiProcessorCount"]
+            free_bytes, _ = device.mem_info
+            self.memory_bytes = memory_bytes or int(free_bytes * SHARE_OF_FREE_MEMORY)
+            self._pool = cupy.cuda.MemoryPool()
+            self._pool.set_limit(size=self.memory_bytes)
+
+    def stream(self) -> "CuPyStream":
+        return CuPyStream(self._index, self._kernels, self._pool, self._blocks)
+
+
+class CuPyStream:
+    """See `cuda_kernels.Device`."""
+
+    def __init__(self, index: int, kernels: dict, pool, blocks: int):
+        self._index, self._kernels, self._pool, self._blocks = index, kernels, pool, blocks
+        with translated(), cupy.cuda.Device(index):
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        with translated(), cupy.cuda.Device(self._index), self._stream, cupy.cuda.using_allocator(self._pool.malloc):
+            try:
+                yield
+            except cupy.cuda.memory.OutOfMemoryError:
+                # Room that clips of other sizes had, and that is kept for the next of them.
+                self._stream.synchronize()
+                self._pool.free_all_blocks()
+                raise
+
+    def resident_blocks(self) -> int:
+        return self._blocks
+
+    def upload(self, array: np.ndarray):
+        # By way of memory that the GPU reads by itself; out of any other, the copy would hold up the other streams.
+        pinned = _pinned(array.shape, array.dtype)
+        pinned[...] = array
+        made = cupy.empty(array.shape, array.dtype)
+        made.set(pinned, stream=self._stream)
+        self._stream.synchronize()  # until then nobody else may have that memory
+        return made
+
+    def empty(self, shape, dtype):
+        return cupy.empty(shape, dtype)
+
+    def zeros(self, shape, dtype):
+        made = cupy.empty(shape, dtype)
+        made.data.memset_async(0, made.nbytes, self._stream)
+        return made
+
+    def launch(self, kernel, blocks, shared_bytes, arguments):
+        self._kernels[kernel]((blocks,), (cuda_kernels.THREADS,), arguments, shared_mem=shared_bytes)
+
+    def download(self, array) -> np.ndarray:
+        result = _pinned(array.shape, array.dtype)
+        array.get(stream=self._stream, out=result, blocking=False)
+        self._stream.synchronize()
+        return result
+
+
+def _pinned(shape, dtype) -> np.ndarray:
+    """An array on this side that a GPU reaches by itself."""
+    numbers = int(np.prod(shape))
+    memory = cupy.cuda.alloc_pinned_memory(max(1, numbers * np.dtype(dtype).itemsize))
+    return np.frombuffer(memory, dtype, numbers).reshape(shape)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """CuPy's errors as those that `cuda_kernels.Device` may raise."""
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise DeviceOutOfMemory(str(error)) from None
+    except (
+        cupy.cuda.runtime.CUDARuntimeError,
+        cupy.cuda.driver.CUDADriverError,
+        cupy.cuda.compiler.CompileException,
+    ) as error:
+        if "MemoryAllocation" in str(error) or "OUT_OF_MEMORY" in str(error):
+            raise DeviceOutOfMemory(str(error)) from None
+        raise DeviceFailed(str(error)) from None
