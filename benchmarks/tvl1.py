@@ -241,8 +241,8 @@ def accuracy(arguments: argparse.Namespace) -> None:
     for name, pair in real_pairs(arguments):
         reference = numpy_kernels.flow_of_pair(*pair, PARAMETERS)
         plain = numpy_kernels.flow_of_pair(*pair, PARAMETERS, dtype=np.float32)
-        mean, largest, off = _difference(Ours(pair).timed()[1], reference)
-        plain_mean, _, plain_off = _difference(plain, reference)
+        mean, largest, off = difference(Ours(pair).timed()[1], reference)
+        plain_mean, _, plain_off = difference(plain, reference)
         rows.append((mean, off, plain_mean, plain_off))
         print(
             f"{name:30} {mean:10.6f} {largest:10.4f} {off:15.4%} {plain_mean:14.6f} {plain_off:15.4%}",
@@ -266,7 +266,7 @@ def accuracy(arguments: argparse.Namespace) -> None:
         print(f"compiled for {name}: {same} of {len(here)} pairs have the same bytes")
 
 
-def _difference(flow_px: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+def difference(flow_px: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
     """Mean and largest end-point difference, px, and the share of pixels more than one quantization level off."""
     epe = np.hypot(*np.moveaxis(flow_px - reference, -1, 0))
     off = np.abs(np.rint(flow_px / LEVEL_PX) - np.rint(reference / LEVEL_PX)) > 1

@@ -155,7 +155,7 @@ def flow_of(
 
     Returns:
       float32 px or uint8 levels [T - 1, H, W, 2]; int32 [T - 1, 2], how many values lie beyond the bound and how
-      many are not finite; int64 [T - 1], the iterations of all pixels.
+      many are not finite; int64 [T - 1, 2], the iterations and the passes of all pixels.
 
     Raises:
       DeviceOutOfMemory, DeviceFailed.
@@ -169,7 +169,7 @@ def flow_of(
     device.launch("fill_pyramids", len(grey), 0, (frames, pyramids, numbers, levels, level_count, stride))
     fields = device.empty((blocks, layout.field_numbers), np.float32)
     results = device.empty((*grey[1:].shape, 2), np.float32 if quantizer is None else np.uint8)
-    counts, work = device.zeros((pairs, 2), np.int32), device.empty((pairs,), np.int64)
+    counts, work = device.zeros((pairs, 2), np.int32), device.empty((pairs, 2), np.int64)
     device.launch(
         "flow_between",
         blocks,

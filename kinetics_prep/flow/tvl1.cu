@@ -43,8 +43,8 @@ struct Level {
 };
 
 struct Settings {
-    float tau, taut, bound, scale;  // tau; tau / theta; lambda theta; by which flow grows from level to level
-    float least;                    // the square of a length that 1 / taut swallows
+    float tau, taut, bound;  // tau; tau / theta; lambda theta
+    float least;             // see `ng_of`
     int warps, iterations;
     double epsilon;
 };
@@ -69,6 +69,7 @@ struct State {
     float *variables, *others, *constants;  // the variables, and where they go next
     float *change, *row_change;
     int height, width, pitch;
+    int passes;  // so far, of this level
 
     __device__ Field variable(int which) const { return {variables + which * LANES, pitch * VARIABLES, VARIABLES * LANES}; }
     __device__ Field other(int which) const { return {others + which * LANES, pitch * VARIABLES, VARIABLES * LANES}; }
@@ -400,6 +401,7 @@ template <int COUNT> __device__ void iterate_together(State &state, const Settin
         at += task.y1 - y0;
     }
     state.swap();
+    state.passes += 1;
     __syncthreads();
 }
 
@@ -525,8 +527,8 @@ __device__ void hand_over(
 //
 // pyramids: float32 [pairs + 1, numbers], of `fill_pyramids`. fields: float32 [blocks, room], room as the host has it:
 // 2 VARIABLES + CONSTANTS + 1 planes of the finest level and a number for each row. queue: one number, 0.
-// results: float32 or uint8 [pairs, H, W, 2]. counts: int32 [pairs, 2], zeros. work: int64 [pairs], iterations of all
-// pixels. Shared memory: blockDim.x / WARP * STAGES * CONSTANTS * SPAN numbers.
+// results: float32 or uint8 [pairs, H, W, 2]. counts: int32 [pairs, 2], zeros. work: int64 [pairs, 2], iterations
+// and passes, of all pixels. Shared memory: blockDim.x / WARP * STAGES * CONSTANTS * SPAN numbers.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_MULTIPROCESSOR) flow_between(
     const float *pyramids, Long numbers, const Level *levels, int level_count, float *fields, Long room, int *queue,
     int pairs, float tau, float taut, float lambda_theta, float scale, float least, double epsilon, int warps,
@@ -535,7 +537,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_MULTIPROCESSOR) f
     extern __shared__ float4 shared_memory[];
     __shared__ int next;
     float *rows = (float *)shared_memory;
-    Settings settings = {tau, taut, lambda_theta, scale, least, warps, iterations, epsilon};
+    Settings settings = {tau, taut, lambda_theta, least, warps, iterations, epsilon};
     Level finest = levels[0];
     float *own = fields + blockIdx.x * room;
     State state = {};
@@ -546,7 +548,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_MULTIPROCESSOR) f
         int pair = next;
         __syncthreads();
         if (pair >= pairs) return;
-        Long iterations_done = 0;
+        Long iterated = 0, passed = 0;
         state.variables = own;
         state.others = own + VARIABLES * plane;
         state.constants = own + 2 * VARIABLES * plane;
@@ -573,11 +575,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_MULTIPROCESSOR) f
                 state.swap();
             }
             __syncthreads();
-            iterations_done += solve(state, settings, rows) * state.pixels();
+            state.passes = 0;
+            iterated += solve(state, settings, rows) * state.pixels();
+            passed += (Long)state.passes * state.pixels();
         }
         Byte *result = (Byte *)results + (Long)pair * finest.height * finest.width * 2 * (quantizer == FLOAT ? 4 : 1);
         hand_over(state, result, quantizer, bound, steps, span, counts + 2 * pair);
-        if (threadIdx.x == 0) work[pair] = iterations_done;
+        if (threadIdx.x == 0) {
+            work[2 * pair] = iterated;
+            work[2 * pair + 1] = passed;
+        }
         __syncthreads();
     }
 }

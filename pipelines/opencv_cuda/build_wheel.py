@@ -2,7 +2,7 @@
 
     python pipelines/opencv_cuda/build_wheel.py --capabilities 8.0 9.0 --output wheels
     pip install --force-reinstall --no-deps wheels/opencv_contrib_python_headless-*.whl
-    pip install nvidia-cuda-runtime==13.0.96 nvidia-npp==13.0.3.3
+    pip install nvidia-npp==13.0.3.3
 
 Takes a C++ compiler, CMake (3.18 or newer), Ninja and pip; neither a GPU nor a CUDA toolkit: NVIDIA's compiler
 and libraries come from PyPI. What is compiled is the source package of opencv-contrib-python-headless that lies
@@ -35,9 +35,10 @@ PACKAGE, VERSION = "opencv_contrib_python_headless", "5.0.0.93"
 SOURCE_SHA256 = "6a8c34de905f59b038f6ab0475e73fb0a0f345c3582ec3aeaeb1c0912e80cddb"
 LOCAL_VERSION = f"{VERSION}+cu13"
 
-NEEDED_TO_RUN = ("nvidia-cuda-runtime==13.0.96", "nvidia-npp==13.0.3.3")
+NEEDED_TO_RUN = ("nvidia-npp==13.0.3.3",)
 NEEDED_TO_BUILD = (
     *NEEDED_TO_RUN,
+    "nvidia-cuda-runtime==13.0.96",
     "nvidia-cuda-cccl==13.0.85",
     "nvidia-cuda-crt==13.0.88",
     "nvidia-cuda-nvcc==13.0.88",
@@ -231,6 +232,7 @@ def cmake_arguments(toolkit: Path, tools: Path, capabilities: list[str]) -> list
         "PYTHON3_LIBRARY": Path(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LDLIBRARY")),
         "PYTHON3_NUMPY_INCLUDE_DIRS": tools / "numpy/_core/include",
         "PYTHON3_LIMITED_API": "ON",  # one library for every Python
+        **{f"BUILD_{name}": "ON" for name in ("JPEG", "PNG", "ZLIB")},  # not this machine's, which others lack
         **{f"BUILD_{name}": "OFF" for name in NOT_BUILT},
         **{f"WITH_{name}": "OFF" for name in WITHOUT},
         "WITH_CUDA": "ON",
