@@ -4,6 +4,8 @@ It comes by pip, `kinetics-prep[cuda13]` or `[cuda12]`, with all it needs but th
 """
 
 import contextlib
+import ctypes
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,12 +25,23 @@ SHARE_OF_FREE_MEMORY = 0.75
 
 def missing() -> str | None:
     """What keeps CuPy from using a GPU here, in words; None if nothing does."""
+    if not _has_driver():
+        return "there is no NVIDIA driver"
     if _MISSING:
         return _MISSING
     try:
         return None if count() > 0 else "CUDA sees no GPU"
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"CUDA sees no GPU: {error}"
+
+
+def _has_driver() -> bool:
+    """Asked first: who has no such GPU should not be told to install CuPy."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def count() -> int:

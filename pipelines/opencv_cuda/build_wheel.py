@@ -1,13 +1,13 @@
 """Builds a wheel of OpenCV with CUDA, which no package index has.
 
     python pipelines/opencv_cuda/build_wheel.py --capabilities 8.0 9.0 --output wheels
-    pip install --force-reinstall --no-deps wheels/opencv_contrib_python_headless-*.whl
-    pip install nvidia-npp==13.0.3.3
+    pip install wheels/opencv_contrib_python_headless-*.whl
 
 Takes a C++ compiler, CMake (3.18 or newer), Ninja and pip; neither a GPU nor a CUDA toolkit: NVIDIA's compiler
 and libraries come from PyPI. What is compiled is the source package of opencv-contrib-python-headless that lies
 there, and of its modules those that this project uses. The wheel is that of PyPI with this library in the place of
-its own. It serves every Python from 3.10 on; the driver must be one for CUDA 13, which is 580 or newer.
+its own; pip takes it for newer than that one, and brings the NVIDIA libraries that it loads. It serves every Python
+from 3.10 on; the driver must be one for CUDA 13, which is 580 or newer.
 
 How long that takes and what comes of it is in README.md.
 """
@@ -106,13 +106,13 @@ class BuildFailed(Exception):
     """A step went wrong; says which, and what it printed last."""
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capabilities", nargs="+", default=["9.0"], metavar="X.Y", help="of the GPUs to compile for")
     parser.add_argument("--output", type=Path, default=Path("wheels"), help="folder for the wheel (%(default)s)")
     parser.add_argument("--work", type=Path, help="folder to build in, 4 GB, kept (default: a temporary one)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="compilers at a time")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     wrong = [word for word in arguments.capabilities if not re.fullmatch(r"\d{1,2}\.\d", word)]
     if wrong:
         parser.error(f"--capabilities {' '.join(wrong)}: expected numbers like 9.0")

@@ -335,15 +335,30 @@ def test_gpus_are_all_or_those_asked_for():
         Hardware((3,)).chosen(3)
 
 
+def printed(program: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+WITHOUT_CUPY = """
+import sys
+sys.modules["cupy"] = None
+from kinetics_prep import flow
+from kinetics_prep.flow import cupy_device
+"""
+
+
 def test_without_cupy_it_says_how_to_get_it():
-    program = (
-        "import sys; sys.modules['cupy'] = None; from kinetics_prep import flow; "
+    (usable,) = printed(WITHOUT_CUPY + "cupy_device._has_driver = lambda: True; print(cupy_device.missing())")
+    assert "pip install 'kinetics-prep[cuda13]'" in usable
+
+
+def test_without_a_driver_it_does_not_ask_for_cupy():
+    usable, why = printed(
+        WITHOUT_CUPY + "cupy_device._has_driver = lambda: False\n"
         "print(flow.ENGINES['tvl1-cuda'].usable()); print(flow.why('tvl1'))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    usable, why = done.stdout.splitlines()
-    assert "pip install 'kinetics-prep[cuda13]'" in usable
-    assert why == f"no tvl1-cuda: {usable}"
+    assert usable == "there is no NVIDIA driver" and why == f"no tvl1-cuda: {usable}"
 
 
 # The emulator --------------------------------------------------------------------------------------
