@@ -5,7 +5,11 @@
     python benchmarks/gpu.py sanitize             # a small check under compute-sanitizer's four tools
     python benchmarks/gpu.py speed                # beside OpenCV's CUDA class, the CPU engine, and the GPU's ceilings
     python benchmarks/gpu.py end-to-end           # `kinetics-prep flow`: clips a second, and what Kinetics-400 takes
-    python benchmarks/gpu.py emulated             # no GPU needed: the kernels on real pairs, on the CPU; half an hour
+
+Without a GPU:
+
+    python benchmarks/gpu.py compile              # registers, spills and shared memory; needs nvcc
+    python benchmarks/gpu.py emulated             # the kernels on real pairs, on the CPU; half an hour
 
 Takes videos from --videos, by default the real ones of `../shared/data`. OpenCV's class is measured where OpenCV was
 built with CUDA (pipelines/opencv_cuda/build_wheel.py); compute-sanitizer comes by `pip install
@@ -74,15 +78,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_A_MULTIPROCESSOR) a
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["all", *WHAT, "emulated"], default="all")
+    parser.add_argument("what", nargs="?", choices=["all", *WHAT, *WITHOUT_GPU], default="all")
     parser.add_argument("--videos", type=Path, nargs="+", help="files; default: those of ../shared/data")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clips", type=int, default=96, help="of end-to-end; default: 96")
     parser.add_argument("--dollars-an-hour", type=float, default=3.0, help="that such a machine costs; default: 3")
     parser.add_argument("--small", action="store_true", help="of check: made-up pictures only, for compute-sanitizer")
     arguments = parser.parse_args()
-    if arguments.what == "emulated":
-        raise SystemExit(emulated(arguments))
+    if arguments.what in WITHOUT_GPU:
+        raise SystemExit(WITHOUT_GPU[arguments.what](arguments))
     missing = flow.ENGINES["tvl1-cuda"].usable()
     if missing:
         raise SystemExit(f"tvl1-cuda cannot run here: {missing}")
@@ -132,7 +136,7 @@ def _check_bits(small: bool) -> list[str]:
         parameters = flow.TVL1(iterations=20, scales=2, warps=2) if small else PARAMETERS
         found = np.stack(list(engine.flows(grey, parameters)))
         expected = np.stack(list(flow.engine("tvl1").flows(grey, parameters)))
-        same = np.array_equal(found, expected)
+        same = found.tobytes() == expected.tobytes()
         print(f"{width}x{height}, seed {seed}: {'the bits of the CPU' if same else 'OTHER BITS'}", flush=True)
         if not same:
             wrong.append(f"{width}x{height} with seed {seed}: other bits than on the CPU")
@@ -149,11 +153,15 @@ def _poison(count: int) -> None:
     cupy.get_default_memory_pool().free_all_blocks()
 
 
-def _compiled(name: str):
+def _kernel(name: str):
     import cupy
 
+    from kinetics_prep.flow import cupy_device
+
+    module = cupy.cuda.function.Module()
     source = cuda_kernels.SOURCE.read_text("utf-8") + CHECKS
-    return cupy.RawModule(code=source, options=cuda_kernels.OPTIONS).get_function(name)
+    module.load(cupy_device.compiled(source, cupy.cuda.Device().compute_capability))
+    return module.get_function(name)
 
 
 def _check_roots() -> list[str]:
@@ -161,7 +169,7 @@ def _check_roots() -> list[str]:
 
     numbers = np.arange(0x3F800000, 0x40800000, dtype=np.uint32).view(np.float32)  # every significand, from 1 to 4
     there, back = cupy.asarray(numbers), cupy.empty(len(numbers), np.float32)
-    _compiled("roots")((len(numbers) // 256,), (256,), (there, back, np.int32(len(numbers))))
+    _kernel("roots")((len(numbers) // 256,), (256,), (there, back, np.int32(len(numbers))))
     off = int(np.count_nonzero(back.get() != np.sqrt(numbers)))
     print(f"square roots: {off} of {len(numbers)} not rounded as IEEE 754 has it")
     return [f"{off} square roots are off"] if off else []
@@ -172,7 +180,7 @@ def _check_real_pairs(arguments: argparse.Namespace) -> list[str]:
     print("pair                            of the CPU's bits   beside float64: mean px   over a level off")
     for name, pair in on_cpu.real_pairs(arguments):
         (found,), (expected,) = (list(flow.engine(one).flows(pair, PARAMETERS)) for one in ("tvl1-cuda", "tvl1"))
-        same = np.array_equal(found, expected)
+        same = found.tobytes() == expected.tobytes()
         mean, _, off = on_cpu.difference(found, numpy_kernels.flow_of_pair(*pair, PARAMETERS))
         rows.append((mean, off))
         print(f"{name:30}  {'all' if same else 'NOT ALL':>17}   {mean:23.5f}   {off:16.3%}", flush=True)
@@ -337,8 +345,9 @@ def measured_floor_ns() -> float:
     """ns a pixel-iteration: `arithmetic_only` at its best, on all multiprocessors."""
     import cupy
 
-    kernel, rounds = _compiled("arithmetic_only"), 2000
-    kernel.max_dynamic_shared_size_bytes = cuda_kernels.SHARED_BYTES
+    kernel, rounds, driver = _kernel("arithmetic_only"), 2000, cupy.cuda.driver
+    attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    driver.funcSetAttribute(kernel.ptr, attribute, cuda_kernels.SHARED_BYTES)
     blocks = cupy.cuda.Device().attributes["MultiProcessorCount"] * cuda_kernels.BLOCKS_A_MULTIPROCESSOR
     result = cupy.empty(blocks * cuda_kernels.THREADS, np.float32)
     numbers = np.int32(rounds), np.float32(0.25), np.float32(0.25 / 0.3), np.float32(cuda_kernels.LEAST)
@@ -399,6 +408,22 @@ def _run(folder: Path, split: str, engine: str) -> float:
     return time.perf_counter() - begun
 
 
+def compile_only(arguments: argparse.Namespace) -> str | None:
+    """What the CUDA compiler says of the kernels."""
+    if shutil.which("nvcc") is None:
+        return "nvcc is not on the PATH"
+    with tempfile.TemporaryDirectory() as folder:
+        for architecture in ("sm_75", "sm_80", "sm_90"):
+            command = ["nvcc", "-cubin", f"-arch={architecture}", *cuda_kernels.OPTIONS, "-Xptxas", "-v"]
+            command += ["-o", f"{folder}/cubin", str(cuda_kernels.SOURCE)]
+            report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+            for name in cuda_kernels.KERNELS:
+                lines = report.partition(f"entry function '{name}'")[2].splitlines()
+                print(f"{architecture} {name}: {lines[2].strip()}; {lines[3].partition('Used ')[2]}")
+    print(f"flow_between, shared memory of {cuda_kernels.THREADS} threads: {cuda_kernels.SHARED_BYTES} bytes")
+    return None
+
+
 def emulated(arguments: argparse.Namespace) -> str | None:
     """The kernels as the tests run them without a GPU, on real pairs."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "flow"))
@@ -412,7 +437,7 @@ def emulated(arguments: argparse.Namespace) -> str | None:
             layout = cuda_kernels.layout_of(*grey.shape[1:], PARAMETERS)
             found, _, work = cuda_kernels.flow_of(EmulatedGPU().stream(), grey, PARAMETERS, layout, None)
             (expected,) = flow.engine("tvl1").flows(grey, PARAMETERS)
-            same = np.array_equal(found[0], expected)
+            same = found[0].tobytes() == expected.tobytes()
             iterations, passes = work[0] / 1e6
             print(f"{name:30}  {iterations:6.1f} M pixel-iterations in {passes:5.1f} M pixel-passes: ", end="")
             print("the bits of the CPU" if same else "OTHER BITS", flush=True)
@@ -424,6 +449,7 @@ def emulated(arguments: argparse.Namespace) -> str | None:
 
 
 WHAT = {"check": check, "sanitize": sanitize, "speed": speed, "end-to-end": end_to_end}
+WITHOUT_GPU = {"compile": compile_only, "emulated": emulated}
 
 if __name__ == "__main__":
     main()

@@ -134,8 +134,8 @@ def _add_running(run) -> None:
         help="indices of the GPUs to use, such as 0,1; default: all",
     )
     run.add_argument(
-        "--gpu-memory", type=float, default=None, metavar="GB", help="of each GPU, at most; default: three quarters of "
-        "what is free there"
+        "--gpu-memory", type=float, default=None, metavar="GB", help="of each GPU, at most, to be given where "
+        "several processes share it; default: three quarters of what is free there"
     )  # fmt: skip
     run.add_argument(
         "--retry",
@@ -242,6 +242,8 @@ def hardware_from(arguments: argparse.Namespace) -> Hardware:
       BadOption: if they make no sense.
     """
     gigabytes = arguments.gpu_memory
+    if gigabytes is not None and not 0.001 <= gigabytes <= 1e6:
+        raise BadOption(f"--gpu-memory is {gigabytes:g}, expected GB, 0.001 to 1,000,000")
     return Hardware(arguments.gpus, None if gigabytes is None else int(gigabytes * 1e9))
 
 

@@ -37,6 +37,10 @@ OPTIONS = (
     "-std=c++17",
     # What is to be fused says so. Else the compiler's choice would decide the last bit.
     "-fmad=false",
+    # Beside moving texture, u falls off to numbers so small that they must not be taken for zero.
+    "-ftz=false",
+    "-prec-div=true",
+    "-prec-sqrt=true",
     f"-DSTAGES={STAGES}",
     f"-DTHREADS={THREADS}",
     f"-DBLOCKS_A_MULTIPROCESSOR={BLOCKS_A_MULTIPROCESSOR}",

@@ -1,15 +1,19 @@
-"""A GPU by way of CuPy, which compiles the kernels, keeps them on disk, and hands out memory.
+"""A GPU by way of CuPy, which compiles and starts the kernels, and hands out memory.
 
 It comes by pip, `kinetics-prep[cuda13]` or `[cuda12]`, with all it needs but the driver; no CUDA toolkit.
 """
 
 import contextlib
 import ctypes
+import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
+from kinetics_prep.atomic import atomic
+from kinetics_prep.errors import NoRoom
 from kinetics_prep.flow import cuda_kernels
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
 
@@ -55,23 +59,62 @@ class CuPyGPU:
     def __init__(self, index: int, memory_bytes: int | None):
         self._index = index
         with translated(), cupy.cuda.Device(index) as device:
-            module = cupy.RawModule(code=cuda_kernels.SOURCE.read_text("utf-8"), options=cuda_kernels.OPTIONS)
-            self._kernels = {name: module.get_function(name) for name in cuda_kernels.KERNELS}
-            flow_between = self._kernels["flow_between"]
-            flow_between.max_dynamic_shared_size_bytes = cuda_kernels.SHARED_BYTES
-            resident = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
-                flow_between.kernel.ptr, cuda_kernels.THREADS, cuda_kernels.SHARED_BYTES
+            self._module = cupy.cuda.function.Module()
+            self._module.load(compiled(cuda_kernels.SOURCE.read_text("utf-8"), device.compute_capability))
+            self._kernels = {name: self._module.get_function(name) for name in cuda_kernels.KERNELS}
+            flow_between = self._kernels["flow_between"].ptr
+            driver = cupy.cuda.driver
+            attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            driver.funcSetAttribute(flow_between, attribute, cuda_kernels.SHARED_BYTES)
+            resident = driver.occupancyMaxActiveBlocksPerMultiprocessor(
+                flow_between, cuda_kernels.THREADS, cuda_kernels.SHARED_BYTES
             )
             if resident < 1:
                 raise DeviceFailed(f"a multiprocessor of it has no room for {cuda_kernels.THREADS} threads")
             self._blocks = resident * device.attributes["MultiProcessorCount"]
             free_bytes, _ = device.mem_info
-            self.memory_bytes = memory_bytes or int(free_bytes * SHARE_OF_FREE_MEMORY)
+            self.memory_bytes = min(memory_bytes or int(free_bytes * SHARE_OF_FREE_MEMORY), free_bytes)
             self._pool = cupy.cuda.MemoryPool()
             self._pool.set_limit(size=self.memory_bytes)
 
     def stream(self) -> "CuPyStream":
         return CuPyStream(self._index, self._kernels, self._pool, self._blocks)
+
+
+def compiled(source: str, compute_capability: str) -> bytes:
+    """CUDA C++ as machine code for a GPU, from disk if it was compiled before.
+
+    Not by CuPy's RawModule, which adds -ftz=true behind whatever options it is given.
+    """
+    words = (source, *cuda_kernels.OPTIONS, compute_capability, str(cupy.cuda.nvrtc.getVersion()))
+    name = hashlib.sha256("\0".join(words).encode()).hexdigest()
+    folder = Path(os.environ.get("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")).expanduser()  # where CuPy keeps its own
+    kept = folder / f"kinetics_prep-{name}.cubin"
+    with contextlib.suppress(OSError):
+        data = kept.read_bytes()
+        if hashlib.sha256(data[_DIGEST_BYTES:]).digest() == data[:_DIGEST_BYTES]:
+            return data[_DIGEST_BYTES:]
+    code = _compiled(source, compute_capability)
+    # A full or read-only disk costs two seconds the next time.
+    with contextlib.suppress(OSError, NoRoom), atomic(kept, folder, durable=False) as temporary:
+        temporary.write_bytes(hashlib.sha256(code).digest() + code)
+    return code
+
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def _compiled(source: str, compute_capability: str) -> bytes:
+    nvrtc = cupy.cuda.nvrtc
+    program = nvrtc.createProgram(source, "tvl1.cu", [], [])
+    try:
+        nvrtc.compileProgram(program, [*cuda_kernels.OPTIONS, f"--gpu-architecture=sm_{compute_capability}"])
+        return nvrtc.getCUBIN(program)
+    except nvrtc.NVRTCError as error:
+        version, log = ".".join(map(str, nvrtc.getVersion())), nvrtc.getProgramLog(program).strip()
+        raise DeviceFailed(f"NVRTC {version} does not compile for sm_{compute_capability}: {log or error}") from None
+    finally:
+        nvrtc.destroyProgram(program)
 
 
 class CuPyStream:
@@ -85,13 +128,7 @@ class CuPyStream:
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
         with translated(), cupy.cuda.Device(self._index), self._stream, cupy.cuda.using_allocator(self._pool.malloc):
-            try:
-                yield
-            except cupy.cuda.memory.OutOfMemoryError:
-                # Room that clips of other sizes had, and that is kept for the next of them.
-                self._stream.synchronize()
-                self._pool.free_all_blocks()
-                raise
+            yield
 
     def resident_blocks(self) -> int:
         return self._blocks
@@ -100,16 +137,22 @@ class CuPyStream:
         # By way of memory that the GPU reads by itself; out of any other, the copy would hold up the other streams.
         pinned = _pinned(array.shape, array.dtype)
         pinned[...] = array
-        made = cupy.empty(array.shape, array.dtype)
+        made = self.empty(array.shape, array.dtype)
         made.set(pinned, stream=self._stream)
         self._stream.synchronize()  # until then nobody else may have that memory
         return made
 
     def empty(self, shape, dtype):
-        return cupy.empty(shape, dtype)
+        try:
+            return cupy.empty(shape, dtype)
+        except cupy.cuda.memory.OutOfMemoryError:
+            # Room that clips of other sizes had, and that is kept for the next of them, counts as taken.
+            self._stream.synchronize()
+            self._pool.free_all_blocks()
+            return cupy.empty(shape, dtype)
 
     def zeros(self, shape, dtype):
-        made = cupy.empty(shape, dtype)
+        made = self.empty(shape, dtype)
         made.data.memset_async(0, made.nbytes, self._stream)
         return made
 
@@ -137,11 +180,7 @@ def translated() -> Iterator[None]:
         yield
     except cupy.cuda.memory.OutOfMemoryError as error:
         raise DeviceOutOfMemory(str(error)) from None
-    except (
-        cupy.cuda.runtime.CUDARuntimeError,
-        cupy.cuda.driver.CUDADriverError,
-        cupy.cuda.compiler.CompileException,
-    ) as error:
+    except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
         if "MemoryAllocation" in str(error) or "OUT_OF_MEMORY" in str(error):
             raise DeviceOutOfMemory(str(error)) from None
         raise DeviceFailed(str(error)) from None

@@ -26,7 +26,7 @@ class Hardware:
         if len(set(self.gpus)) != len(self.gpus) or any(index < 0 for index in self.gpus):
             raise BadOption(f"--gpus {','.join(map(str, self.gpus))}: expected each index once, from 0 on")
         if self.gpu_memory_bytes is not None and self.gpu_memory_bytes <= 0:
-            raise BadOption(f"--gpu-memory is {self.gpu_memory_bytes / 1e9:g}, expected more than 0")
+            raise BadOption(f"gpu_memory_bytes is {self.gpu_memory_bytes}, expected more than 0")
 
     def chosen(self, count: int) -> Sequence[int]:
         """The indices to use, where there are `count` GPUs.

@@ -19,6 +19,9 @@
 
 #include <setjmp.h>
 #include <ucontext.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 using std::max;
 using std::min;
@@ -84,6 +87,10 @@ inline thread_local unsigned current;
 }  // namespace emulator
 
 inline thread_local Index threadIdx, blockIdx, blockDim, gridDim;
+
+// Whether the smallest numbers are taken for zero, as a GPU does when told to (-ftz=true).
+inline bool flushes_to_zero = false;
+extern "C" void flush_to_zero(bool whether) { flushes_to_zero = whether; }
 
 namespace emulator {
 
@@ -182,6 +189,9 @@ void run_grid(
             blockIdx.x = block;
             blockDim.x = threads;
             gridDim.x = blocks;
+#ifdef __SSE__
+            if (flushes_to_zero) _mm_setcsr(_mm_getcsr() | 0x8040);
+#endif
             auto body = [=] { kernel(*static_cast<Arguments *>(arguments[At])...); };
             run_block(body, threads, shared_bytes, seed + block);
         });

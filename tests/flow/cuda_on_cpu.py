@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import shutil
 import subprocess
@@ -43,17 +44,27 @@ def compiled(source: str, kernels: tuple[str, ...], more: str = "") -> ctypes.CD
         return ctypes.CDLL(f"{folder}/kernels.so")
 
 
-ROOTS = """
+MORE = """
 extern "C" void roots(const float *from, float *to, size_t numbers) {
     for (size_t k = 0; k < numbers; ++k) to[k] = sqrt_of(from[k]);
 }
+
+// Sixteen columns of u1, then sixteen of u2, and so on: a row.
+extern "C" __global__ void handed_over(float *variables, Byte *result, int *counts) {
+    State state = {};
+    state.variables = variables;
+    state.height = 1;
+    state.width = state.pitch = 16;
+    hand_over(state, result, SYMMETRIC, 20.0f, 127.0f / 20.0f, 40.0f, counts);
+}
+LAUNCHABLE(handed_over)
 """
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The kernels of tvl1.cu, and `roots`."""
-    return compiled(cuda_kernels.SOURCE.read_text("utf-8"), cuda_kernels.KERNELS, ROOTS)
+    """The kernels of tvl1.cu, and what tests call of them one by one."""
+    return compiled(cuda_kernels.SOURCE.read_text("utf-8"), cuda_kernels.KERNELS, MORE)
 
 
 class Array:
@@ -73,20 +84,34 @@ class Array:
             assert (guard == POISON).all(), "a kernel wrote beyond an array"
 
 
+@dataclasses.dataclass
 class EmulatedGPU:
-    """See `cuda.Opened`: `open` with it is a GPU of `blocks` blocks, whose threads run in an order that `seed` decides.
+    """See `cuda.Opened`; `open` is how a `cuda.GPU` gets at it."""
 
-    capacity_bytes: what fits in its memory. fails_at: the launch, counted from 0, at which it breaks for good.
-    wrong: whether it gets the flow wrong.
-    """
+    memory_bytes: int = 1 << 40
+    """That it says we may use."""
+    blocks: int = 2
+    """It runs at a time."""
+    seed: int = 0
+    """Decides in what order threads run."""
+    capacity_bytes: int = 1 << 40
+    """That fit in its memory."""
+    fails_at: int = 1 << 40
+    """The launch, counted from 0, at which it breaks for good."""
+    wrong: bool = False
+    """Gets the flow wrong."""
+    flushes: bool = False
+    """Takes the smallest numbers for zero."""
+    not_finite: bool = False
+    """Says that a value of each flow is no number."""
+    launches: int = 0
+    opened: int = 0
 
-    def __init__(self, memory_bytes=1 << 40, blocks=2, seed=0, capacity_bytes=1 << 40, fails_at=1 << 40, wrong=False):
-        self.memory_bytes, self.blocks, self.seed = memory_bytes, blocks, seed
-        self.capacity_bytes, self.fails_at, self.wrong = capacity_bytes, fails_at, wrong
-        self.launches, self.clips = 0, 0
+    def __post_init__(self):
         self._lock = threading.Lock()
 
     def open(self):
+        self.opened += 1
         return self
 
     def stream(self):
@@ -139,6 +164,7 @@ class EmulatedStream:
         ]
         addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
         function = getattr(library(), f"launch_{kernel}")
+        library().flush_to_zero(self._gpu.flushes)
         function(blocks, cuda_kernels.THREADS, ctypes.c_size_t(shared_bytes), number, addresses)
         for argument in arguments:
             if isinstance(argument, Array):
@@ -147,4 +173,6 @@ class EmulatedStream:
     def download(self, array):
         if self._gpu.wrong and array.values.dtype == np.float32:
             array.values.reshape(-1)[0] += 1
+        if self._gpu.not_finite and array.values.dtype == np.int32:
+            array.values[:, 1] = 1
         return array.values.copy()
