@@ -17,6 +17,8 @@ from conftest import QUICK_TVL1, numbered_frames, write_video
 
 from kinetics_prep import plan, prepare, shards, tables
 from kinetics_prep.cli import CANNOT_GO_ON, INTERRUPTED, INVALID, OK, TOO_MANY_REFUSED, main
+from kinetics_prep.flow import ENGINES
+from kinetics_prep.flow.cuda import GPU, TVL1CUDA
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.shards import Layout
 
@@ -92,6 +94,50 @@ def test_shards_hold_the_written_clips_in_the_order_of_the_plan(reference):
     for name, module in FORMATS.items():
         paths = sorted((reference / name).iterdir())
         assert [record["example/id"] for path in paths for record in module.read_shard(path)] == expected
+
+
+@pytest.fixture
+def emulated_gpu(monkeypatch):
+    """Where one runs `tvl1-cuda`, a GPU that fails at the seventh clip or so."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "flow")
+    import cuda_on_cpu
+
+    if missing := cuda_on_cpu.missing():
+        pytest.skip(missing)
+    gpu = cuda_on_cpu.EmulatedGPU(fails_at=4 + 6 * 2)
+
+    class Engine(TVL1CUDA):
+        def __init__(self, hardware):
+            super().__init__(hardware, gpus=[GPU("GPU 0", gpu.open)])
+
+        @staticmethod
+        def usable():
+            return None
+
+    monkeypatch.setitem(ENGINES, "tvl1-cuda", Engine)
+    prepare._engine.cache_clear()
+    yield gpu
+    prepare._engine.cache_clear()
+
+
+def test_a_gpu_writes_the_bytes_of_the_cpu_even_if_it_fails(command, reference, emulated_gpu, tmp_path, capsys):
+    assert main([*command, "--output", str(tmp_path / "out"), "--workers", "1"]) == OK
+    assert capsys.readouterr().err.splitlines()[0] == "engine tvl1-cuda: the fastest there is"
+    assert digests(tmp_path / "out") == digests(reference)
+    rows = [row for row in ledger(tmp_path / "out").values() if row["status"] == "written"]
+    assert {row["engine"] for row in rows} == {"tvl1-cuda: version 1"}
+    assert emulated_gpu.launches == 4 + 6 * 2 + 1
+    noted = [row["notes"] for row in rows if "GPU" in (row["notes"] or "")]
+    assert len(noted) == 1 and noted[0].endswith("flow from frame 0 on by tvl1 on the CPU")
+
+
+def test_a_folder_begun_on_a_cpu_is_finished_on_a_gpu(command, reference, emulated_gpu, tmp_path):
+    shutil.copytree(reference, tmp_path / "out")
+    for path in sorted((tmp_path / "out").glob("markers/*"))[:1]:  # as if that shard were still to be made
+        path.unlink()
+    assert main([*command, "--output", str(tmp_path / "out"), "--engine", "tvl1-cuda"]) == OK
+    assert emulated_gpu.launches > 4
+    assert digests(tmp_path / "out") == digests(reference)
 
 
 def test_both_formats_hold_the_same_records(reference):
