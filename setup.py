@@ -8,6 +8,7 @@ REQUIRES = [
     "apache-beam>=2.77,<2.80",
     "ffmpeg-python>=0.2,<0.3",
     "google-crc32c>=1.5,<2",
+    "ijson>=3.3,<4",
     "imageio-ffmpeg>=0.8,<0.9",
     "jsonschema>=4.20,<5",
     # Compiles the flow engine where it runs: no compiler needed. 0.61 is the first for Python 3.13.

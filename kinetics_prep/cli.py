@@ -201,6 +201,7 @@ def _watch(how: str, planned):
     from kinetics_prep.report.progress import Progress
 
     splits = ", ".join(f"{task.split} {task.rows}" for task in planned.tasks)
+    print("\n".join(planned.annotations), file=sys.stderr)
     print(
         f"{planned.layout.output}: {splits} rows, {len(planned.labels)} classes; {how}",
         file=sys.stderr,

@@ -46,6 +46,8 @@ class Job:
     retry: tuple[str, ...] = ()
     """Reasons: rows that were refused for one of them are tried again."""
     hardware: Hardware = ANY_HARDWARE
+    dataset: str | None = None
+    """The annotations' format, a name of `datasets.DATASETS`; None to tell it by their content."""
 
     def __post_init__(self):
         hopeless = sorted(set(self.retry) - set(RETRYABLE))
@@ -53,6 +55,8 @@ class Job:
             raise BadOption(f"--retry {', '.join(hopeless)}: expected one or more of {', '.join(RETRYABLE)}")
         if self.limit is not None and self.limit < 1:
             raise BadOption(f"--limit is {self.limit}, expected at least 1")
+        if self.dataset is not None and self.dataset not in datasets.DATASETS:
+            raise BadOption(f"--dataset {self.dataset}: expected one of {', '.join(datasets.DATASETS)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Planned:
     tasks: tuple[ShardTask, ...]
     workshop: Workshop
     labels: LabelMap
+    annotations: tuple[str, ...]
+    """Of each annotation file, in words: its name, format and rows."""
 
     @property
     def rows(self) -> int:
@@ -95,26 +101,43 @@ class Summary:
         return f"{self.rows} rows, {self.written} written, {self.refused_rows} refused" + (reasons and f" ({reasons})")
 
 
-def read_annotations(paths: tuple[str, ...], default_split: str | None) -> list[Row]:
-    """Every row of some annotation files.
+@dataclasses.dataclass(frozen=True)
+class AnnotationFile:
+    """What an annotation file holds."""
+
+    path: Path
+    dataset: str
+    """The name of its format."""
+    rows: list[Row]
+
+    def __str__(self):
+        return f"{self.path.name}: {self.dataset}, {len(self.rows)} rows"
+
+
+def read_annotations(paths: tuple[str, ...], default_split: str | None, dataset: str | None) -> list[AnnotationFile]:
+    """Some annotation files, of which at least one holds a row that can be read.
 
     Raises:
       BadAnnotations: if a file is not there, or is no annotation file.
     """
-    rows = []
-    for path in map(Path, paths):
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "there is no such file"
-            raise BadAnnotations(f"--annotations {path}: {what}")
-        try:
-            rows.extend(datasets.DATASETS["kinetics-csv"].read(path, default_split))
-        except OSError as error:
-            raise BadAnnotations(f"--annotations {path} cannot be read: {error.strerror}") from None
+    files = [_annotation_file(Path(path), default_split, dataset) for path in paths]
+    rows = [row for file in files for row in file.rows]
     if not any(row.annotation for row in rows):
         if not rows:
             raise BadAnnotations(f"--annotations {', '.join(paths)}: a header, and no row under it")
         raise BadAnnotations(f"none of the {len(rows)} rows can be read; the first: {rows[0].error}")
-    return rows
+    return files
+
+
+def _annotation_file(path: Path, default_split: str | None, dataset: str | None) -> AnnotationFile:
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "there is no such file"
+        raise BadAnnotations(f"--annotations {path}: {what}")
+    try:
+        dataset = dataset or datasets.detect(path)
+        return AnnotationFile(path, dataset, list(datasets.DATASETS[dataset].read(path, default_split)))
+    except OSError as error:
+        raise BadAnnotations(f"--annotations {path} cannot be read: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -126,7 +149,8 @@ def planned(job: Job) -> Iterator[Planned]:
       BadAnnotations, BadOption: if the job makes no sense.
     """
     layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
-    rows = read_annotations(job.annotations, job.splits[0] if len(job.splits) == 1 else None)
+    files = read_annotations(job.annotations, job.splits[0] if len(job.splits) == 1 else None, job.dataset)
+    rows = [row for file in files for row in file.rows]
     splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
     chosen = _chosen(job, rows, splits)
     videos = job.videos if "://" in job.videos else os.path.abspath(job.videos)
@@ -140,7 +164,7 @@ def planned(job: Job) -> Iterator[Planned]:
         if job.retry:
             _reopen(layout, tasks, job.retry)
         workshop = Workshop(job.recipe, digest, json.dumps(tools), videos, str(layout.scratch), job.hardware)
-        yield Planned(layout, tuple(tasks), workshop, labels)
+        yield Planned(layout, tuple(tasks), workshop, labels, tuple(map(str, files)))
 
 
 def _chosen(job: Job, rows: list[Row], splits: Iterable[str]) -> dict[str, list[Row]]:

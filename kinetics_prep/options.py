@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kinetics_prep import flow, sample
 from kinetics_prep.annotations import SPLITS, split_named
+from kinetics_prep.datasets import DATASETS
 from kinetics_prep.errors import BadOption, MalformedRow
 from kinetics_prep.flow import TVL1, Hardware
 from kinetics_prep.formats import FORMATS
@@ -49,8 +50,11 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_what(what) -> None:
     what.add_argument(
-        "--annotations", action="append", metavar="FILE", help="Kinetics CSV, any variant; may be given again. "
-        "Without it, the sample data set"
+        "--annotations", action="append", metavar="FILE", help="Kinetics CSV, any variant, or its JSON, DeepMind's or "
+        "ActivityNet's; may be given again. Without it, the sample data set"
+    )  # fmt: skip
+    what.add_argument(
+        "--dataset", metavar="NAME", help=f"format of the annotations, of {', '.join(DATASETS)}; default: by content"
     )  # fmt: skip
     what.add_argument(
         "--videos", metavar="WHERE", help="folder of videos named <id>.* (the whole video) or <id>_<start>_<end>.* "
@@ -216,6 +220,7 @@ def job_from(arguments: argparse.Namespace) -> Job:
         limit=arguments.limit,
         retry=arguments.retry,
         hardware=hardware_from(arguments),
+        dataset=arguments.dataset,
     )
 
 

@@ -1,14 +1,39 @@
 """Annotation formats. A format is one file here and one row in `DATASETS`; the tests find it by its row.
 
-Each is a module with `read(path, default_split) -> Iterator[Row]`, one `Row` for every annotation
-in the file, readable or not.
+Each is a module with
+
+* `recognises(path) -> bool`: whether the content looks like it;
+* `read(path, default_split) -> Iterator[Row]`: one `Row` for every annotation in the file, readable or not.
 """
 
-from kinetics_prep.datasets import kinetics_csv
+from pathlib import Path
+
+from kinetics_prep.datasets import activitynet_json, kinetics_csv, kinetics_json
 from kinetics_prep.datasets.rows import Row
+from kinetics_prep.errors import BadAnnotations
 
 DATASETS = {
+    "activitynet-json": activitynet_json,
+    "kinetics-json": kinetics_json,
     "kinetics-csv": kinetics_csv,
 }
+"""In the order in which a file is tried."""
 
-__all__ = ["DATASETS", "Row"]
+__all__ = ["DATASETS", "Row", "detect"]
+
+_SHOWN_BYTES = 100
+
+
+def detect(path: Path) -> str:
+    """The name of a file's format, by its content.
+
+    Raises:
+      BadAnnotations: if it has none of them; the message shows how the file begins.
+      OSError: if it cannot be read.
+    """
+    for name, module in DATASETS.items():
+        if module.recognises(path):
+            return name
+    with open(path, "rb") as file:
+        begins = file.read(_SHOWN_BYTES)
+    raise BadAnnotations(f"{path} is none of {', '.join(DATASETS)}; it begins {begins!r}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations import Annotation, split_named
+from kinetics_prep.datasets import json_entries
 from kinetics_prep.datasets.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
@@ -24,6 +25,11 @@ _WITHOUT_HEADER = {
     6: ("label", "youtube_id", "time_start", "time_end", "split", "is_cc"),
 }
 _LONGEST_LINE_BYTES = 10_000
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file is text of some kind; what is wrong with it otherwise, `read` says best."""
+    return not json_entries.is_json(path)
 
 
 def read(path: Path, default_split: str | None = None) -> Iterator[Row]:

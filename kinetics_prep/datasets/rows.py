@@ -13,7 +13,7 @@ class Row:
     file: str
     """Base name of the file."""
     line: int
-    """Number of the line, from 1."""
+    """Number of the line, from 1; in JSON that of the annotation."""
     annotation: Annotation | None = None
     error: MalformedRow | None = None
     split: str | None = None
