@@ -131,9 +131,29 @@ def _parser() -> argparse.ArgumentParser:
     options.add_flow_arguments(flow)
     flow.set_defaults(command=_flow)
 
+    _add_check(commands)
     _add_inspect(commands)
     _add_validate(commands)
     return parser
+
+
+def _add_check(commands) -> None:
+    from kinetics_prep import options
+
+    check = commands.add_parser(
+        "check",
+        help="look over annotation files before a run",
+        description="Says what annotation files hold: format, rows, classes; which rows `flow` would refuse, and why; "
+        "videos in several splits or files, odd times, labels that disagree. Exit code 0 if flow would take every row, "
+        "4 if not.",
+    )
+    check.add_argument("annotations", nargs="+", metavar="FILE", help="annotation files, of one data set or of several")
+    options.add_annotation_arguments(check)
+    check.add_argument(
+        "--corrected", type=Path, metavar="CSV", help="write what flow would take here: every clip once, labels as in "
+        "the label map"
+    )  # fmt: skip
+    check.set_defaults(command=_check)
 
 
 def _add_inspect(commands) -> None:
@@ -209,6 +229,30 @@ def _watch(how: str, planned):
     found = sum(job.settled(planned).values())
     with Progress(total=planned.rows, done_already=found, count=lambda: job.settled(planned)):
         yield
+
+
+def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from kinetics_prep import check, job
+    from kinetics_prep.report.inspect import printable
+
+    files = job.read_annotations(tuple(arguments.annotations), arguments.split, arguments.dataset)
+    report = check.examine(files, job.read_labels(arguments.labels) if arguments.labels else None)
+    for file in report.files:
+        print(printable(file))
+    splits = ", ".join(f"{split} {count}" for split, count in report.splits.items())
+    print(f"clips: {splits}; {report.classes} classes")
+    for finding in report.findings:
+        print(printable(f"{'! ' if finding.is_refused else '  '}{finding.count:7d}  {finding.what}"))
+        for example in finding.examples:
+            print(printable(f"             {example}"))
+    if arguments.corrected:
+        check.write_corrected(report, arguments.corrected)
+        print(f"{arguments.corrected}: {len(report.corrected)} rows")
+    refused = report.refused_rows
+    print(
+        f"flow would refuse {refused} rows, those marked with !" if refused else "flow would refuse none of these rows"
+    )
+    return INVALID if refused else OK
 
 
 def _inspect(arguments: argparse.Namespace, rest: list[str]) -> int:

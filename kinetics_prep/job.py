@@ -197,10 +197,19 @@ def _reopen(layout: Layout, tasks: list[ShardTask], reasons: tuple[str, ...]) ->
 def _label_map(job: Job, rows: list[Row]) -> LabelMap:
     if job.labels is None:
         return LabelMap.from_labels(row.annotation.label for row in rows if row.annotation)
+    return read_labels(job.labels)
+
+
+def read_labels(path: Path) -> LabelMap:
+    """A label map, one label a line.
+
+    Raises:
+      BadOption: if it cannot be read, or is none.
+    """
     try:
-        return LabelMap.parse(job.labels.read_text("utf-8"))
+        return LabelMap.parse(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadOption(f"--labels {job.labels} cannot be read: {error}") from None
+        raise BadOption(f"--labels {path} cannot be read: {error}") from None
 
 
 def settled(done: Planned) -> dict[str, int]:

@@ -54,18 +54,23 @@ def _add_what(what) -> None:
         "ActivityNet's; may be given again. Without it, the sample data set"
     )  # fmt: skip
     what.add_argument(
-        "--dataset", metavar="NAME", help=f"format of the annotations, of {', '.join(DATASETS)}; default: by content"
-    )  # fmt: skip
-    what.add_argument(
         "--videos", metavar="WHERE", help="folder of videos named <id>.* (the whole video) or <id>_<start>_<end>.* "
         "(already trimmed), at any depth; or an http(s) URL with {id} in it and, for trimmed files, {start} and {end}"
     )  # fmt: skip
-    what.add_argument(
-        "--split", type=_split, metavar="{train,val,test}", help="one split only; default: all that the file holds"
-    )
     what.add_argument("--only", nargs="+", metavar="LABEL", default=[], help="these classes only; ids stay the same")
     what.add_argument(
         "--limit", type=int, metavar="N", help="at most N rows of each split, a fair sample of the classes"
+    )
+    add_annotation_arguments(what)
+
+
+def add_annotation_arguments(what) -> None:
+    """Adds the flags that say how annotation files are to be read."""
+    what.add_argument(
+        "--dataset", metavar="NAME", help=f"format of the annotations, of {', '.join(DATASETS)}; default: by content"
+    )  # fmt: skip
+    what.add_argument(
+        "--split", type=_split, metavar="{train,val,test}", help="one split only; default: all that the file holds"
     )
     what.add_argument(
         "--labels", type=Path, metavar="FILE", help="label map, one label a line in the order of the class ids; "

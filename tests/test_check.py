@@ -1,0 +1,146 @@
+"""`check`: what it finds in annotation files, and what it makes of them."""
+
+from pathlib import Path
+
+import pytest
+
+from kinetics_prep import check, job
+from kinetics_prep.annotations import LabelMap
+from kinetics_prep.cli import INVALID, OK, main
+from kinetics_prep.datasets import kinetics_csv
+
+HEADER = "label,youtube_id,time_start,time_end,split\n"
+ALIKE = "classes that differ in case, spaces or marks alone"
+LATE, SEVERAL = "starts after 3600 s", "videos with several clips"
+DASHED = "ids that begin with a dash, which other tools take for an option"
+GOOD = "abseiling,-3B32lodo2M,59,69,train\n"
+
+
+def written(tmp_path: Path, content: str, name: str = "some.csv") -> str:
+    (tmp_path / name).write_text(HEADER + content)
+    return str(tmp_path / name)
+
+
+def examined(tmp_path: Path, content: str, labels: tuple[str, ...] | None = None) -> check.Report:
+    files = job.read_annotations((written(tmp_path, content),), None, None)
+    return check.examine(files, labels and LabelMap(labels))
+
+
+def found(report: check.Report) -> dict[str, int]:
+    return {finding.what.split(":")[0]: finding.count for finding in report.findings}
+
+
+def test_a_file_with_nothing_to_say_of_has_no_findings(tmp_path):
+    report = examined(tmp_path, GOOD.replace("-3B", "x3B"))
+    assert (report.splits, report.classes, report.findings) == ({"train": 1}, 1, ())
+    assert report.files == ("some.csv: kinetics-csv, 1 rows",)
+
+
+@pytest.mark.parametrize(
+    "row, what, example",
+    [
+        ("abseiling,b,1,x,train", "unreadable", "some.csv:3: time_end is 'x'"),
+        ("bowling,-3B32lodo2M,59,69,train", "duplicates", "some.csv:3: -3B32lodo2M_000059_000069"),
+        ("abseiling,b,1,9,train", "shorter than 10 s", "some.csv:3: b_000001_000009"),
+        ("abseiling,b,1,12,train", "longer than 10 s", "b_000001_000012"),
+        ("abseiling,b,23770,23780,train", "starts after 3600 s", "b_023770_023780"),
+        ("abseiling,b,1.5,11.5,train", "times that are no whole seconds", "b_000001.5_000011.5"),
+        ("abseiling,-3B32lodo2M,0,10,train", "videos with several clips", "-3B32lodo2M: 2"),
+        ("abseiling,-3B32lodo2M,59,69,val", "videos in several splits", "-3B32lodo2M: train, val"),
+        (
+            "Ab_Seiling,b,0,10,train",
+            "classes that differ in case, spaces or marks alone",
+            "'Ab_Seiling' and 'abseiling'",
+        ),
+        (",-3B32lodo2M,59,69,train", "unreadable", "label is empty"),
+    ],
+)
+def test_each_finding_has_its_number_and_an_example(tmp_path, row, what, example):
+    report = examined(tmp_path, f"{GOOD}{row}\n")
+    (finding,) = [finding for finding in report.findings if finding.what.split(":")[0] == what]
+    assert finding.count == 1 and example in finding.examples[0]
+
+
+def test_no_more_than_a_few_examples_are_shown(tmp_path):
+    report = examined(tmp_path, "".join(f"a,v{k},0,5,train\n" for k in range(100)))
+    assert found(report) == {"shorter than 10 s": 100}
+    assert len(report.findings[0].examples) == check.EXAMPLES
+
+
+def test_what_it_says_is_refused_is_what_flow_refuses(tmp_path):
+    """The plan is the judge."""
+    content = (
+        GOOD + GOOD + "a,b,1,x,train\nnapping,c,0,10,train\nABSEILING,d,0,10,train\na,e,0,10,val\na,e,0,10,train\n"
+    )
+    labels = LabelMap(("a", "abseiling"))
+    files = job.read_annotations((written(tmp_path, content),), None, None)
+    rows = [row for file in files for row in file.rows]
+    refused = 0
+    for split in ("train", "val"):
+        chosen = job.plan.select(rows, split, (), strays=split == "train")
+        refused += sum(bool(row.refusal_reason) for row in job.plan.arrange(chosen, split, labels, 64))
+    assert check.examine(files, labels).refused_rows == refused == 4
+
+
+def test_a_corrected_file_holds_what_flow_takes_and_labels_as_the_map_has_them(tmp_path):
+    content = GOOD + GOOD + "a,b,1,x,train\nnapping,c,0,10,train\nAB SEILING,d,0.5,10.25,val\n"
+    report = examined(tmp_path, content, ("abseiling", "bowling"))
+    check.write_corrected(report, tmp_path / "corrected.csv")
+    assert (tmp_path / "corrected.csv").read_text() == HEADER + GOOD + "abseiling,d,0.5,10.25,val\n"
+    again = examined(
+        tmp_path, "".join((tmp_path / "corrected.csv").read_text().splitlines(keepends=True)[1:]), ("abseiling",)
+    )
+    assert again.refused_rows == 0
+
+
+def test_a_label_that_could_be_two_is_not_guessed_at(tmp_path):
+    report = examined(tmp_path, "a b,v,0,10,train\n", ("a-b", "a_b"))
+    assert found(report) == {"labels that the label map has not": 1} and report.corrected == ()
+
+
+def test_an_unlabelled_file_stays_one(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("youtube_id,time_start,time_end,split\nabc,2,12,test\n")
+    report = check.examine(job.read_annotations((str(path),), None, None))
+    check.write_corrected(report, tmp_path / "corrected.csv")
+    assert (tmp_path / "corrected.csv").read_text() == path.read_text()
+
+
+def test_videos_in_several_files_are_named(tmp_path):
+    paths = [written(tmp_path, GOOD, name) for name in ("one.csv", "two.csv")]
+    report = check.examine(job.read_annotations(tuple(paths), None, None))
+    assert found(report)["videos in several files"] == 1
+    assert "-3B32lodo2M: one.csv, two.csv" in [example for finding in report.findings for example in finding.examples]
+
+
+def test_the_command_says_it_in_words_and_by_its_exit_code(tmp_path, capsys):
+    assert main(["check", written(tmp_path, GOOD)]) == OK
+    assert capsys.readouterr().out.splitlines()[-1] == "flow would refuse none of these rows"
+    corrected = str(tmp_path / "corrected.csv")
+    assert main(["check", written(tmp_path, GOOD + GOOD), "--corrected", corrected]) == INVALID
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["some.csv: kinetics-csv, 2 rows", "clips: train 2; 1 classes"]
+    assert "!       1  duplicates: the same video and times" in said
+    assert said[-2:] == [f"{corrected}: 1 rows", "flow would refuse 1 rows, those marked with !"]
+
+
+@pytest.mark.parametrize(
+    "name, rows, expected",
+    [
+        ("k400_val.csv", 19906, {LATE: 5, DASHED: 644}),
+        ("k400_test_labelled.csv", 39805, {LATE: 14, DASHED: 564}),
+        ("k600_val.csv", 30000, {LATE: 6, SEVERAL: 6, DASHED: 744}),
+    ],
+)
+def test_real_files(shared_data, name, rows, expected):
+    (file,) = job.read_annotations((str(shared_data / "annotations" / name),), None, None)
+    assert len(file.rows) == rows and file.dataset == "kinetics-csv"
+    assert found(check.examine([file])) == expected
+
+
+def test_real_files_share_videos_between_versions(shared_data, tmp_path):
+    names = [str(shared_data / "annotations" / name) for name in ("k400_val.csv", "k600_val.csv")]
+    report = check.examine(job.read_annotations(tuple(names), None, None))
+    assert 12_000 < found(report)["videos in several files"] < 14_000
+    check.write_corrected(report, tmp_path / "both.csv")
+    assert len(list(kinetics_csv.read(tmp_path / "both.csv"))) == len(report.corrected)
