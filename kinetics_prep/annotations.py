@@ -22,8 +22,8 @@ _SPLIT_WORDS = {
 }
 
 # What a video id may hold: it becomes part of file names and URLs. YouTube ids are 11 of
-# [A-Za-z0-9_-]; other data sets also use dots, and some names hold spaces or parentheses.
-_MEDIA_ID = re.compile(r"[\w.()\[\]+,&' -]{1,200}\Z")
+# [A-Za-z0-9_-]; other data sets also use dots, spaces and parentheses, HMDB-51 a few marks more.
+_MEDIA_ID = re.compile(r"[\w.()\[\]+,&'#!@=; -]{1,200}\Z")
 
 _LONGEST_SECONDS = 10 * 24 * 3600
 
@@ -46,7 +46,8 @@ class Annotation:
 
     media_id: str
     start_seconds: float
-    end_seconds: float
+    end_seconds: float | None
+    """None for the video's end, whenever that is."""
     split: str
     label: str | None = None
 
@@ -54,13 +55,15 @@ class Annotation:
         if not _MEDIA_ID.match(self.media_id) or set(self.media_id) <= {"."}:
             raise MalformedRow(
                 f"video id {self.media_id!r} is not usable as a file name: expected 1 to 200 "
-                "letters, digits and _-.()[]+,&' or spaces"
+                "letters, digits and _-.()[]+,&'#!@=; or spaces"
             )
         for name in ("start_seconds", "end_seconds"):
             value = getattr(self, name)
+            if value is None and name == "end_seconds":
+                continue
             if not (math.isfinite(value) and 0 <= value <= _LONGEST_SECONDS):
                 raise MalformedRow(f"{name} is {value}, expected 0 to {_LONGEST_SECONDS} s")
-        if self.end_us <= self.start_us:
+        if self.end_us is not None and self.end_us <= self.start_us:
             raise MalformedRow(f"clip ends at {self.end_seconds} s, not after its start at {self.start_seconds} s")
         if self.split not in SPLITS:
             raise MalformedRow(f"split is {self.split!r}, expected one of {', '.join(SPLITS)}")
@@ -75,16 +78,18 @@ class Annotation:
         return round(self.start_seconds * 1e6)
 
     @property
-    def end_us(self) -> int:
+    def end_us(self) -> int | None:
         """End in microseconds."""
-        return round(self.end_seconds * 1e6)
+        return None if self.end_seconds is None else round(self.end_seconds * 1e6)
 
     @property
     def clip_id(self) -> str:
         """The clip's name, `<id>_<start>_<end>` padded as in Kinetics' own archives.
 
-        The same video is annotated at several times, so only the three together are a key.
+        The same video is annotated at several times, so only the three together are a key. A whole video bears its id.
         """
+        if self.end_us is None:
+            return self.media_id if self.start_us == 0 else f"{self.media_id}_{_padded(self.start_us)}"
         return f"{self.media_id}_{_padded(self.start_us)}_{_padded(self.end_us)}"
 
 

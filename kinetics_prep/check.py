@@ -149,6 +149,8 @@ def _label(row: Row) -> str:
 
 
 def _of_times(rows: list[Row]) -> Iterator[Finding]:
+    rows = [row for row in rows if row.annotation.end_us is not None]
+
     def lasts(row: Row) -> float:
         return (row.annotation.end_us - row.annotation.start_us) / 1e6
 

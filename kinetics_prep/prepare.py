@@ -160,8 +160,10 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
             facts |= {"attempts": fetched.attempts, "source": fetched.origin}
             facts |= _fingerprint(fetched)
         with stopwatch("seconds_decode"):
-            seconds = min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds)
+            seconds = _longest_seconds(annotation, recipe)
             clip, trimmed = _decode(annotation, seconds, fetched, recipe)
+            if annotation.end_seconds is None and clip.ends_early:  # it ends where it should
+                seconds, clip = float(len(clip) / clip.fps), dataclasses.replace(clip, ends_early=False)
     facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
     notes = _notes(clip, trimmed)
@@ -197,6 +199,12 @@ def _notes(clip: Clip, trimmed: bool) -> list[str]:
     return notes
 
 
+def _longest_seconds(annotation: Annotation, recipe: Recipe) -> float:
+    if annotation.end_seconds is None:
+        return recipe.clip_seconds
+    return min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds)
+
+
 def _decode(annotation: Annotation, seconds: float, fetched: Fetched, recipe: Recipe) -> tuple[Clip, bool]:
     found = video.probe(fetched.path)
     begins_seconds, trimmed = fetched.begins_seconds, False
@@ -221,7 +229,7 @@ def is_trimmed(found: Video, annotation: Annotation) -> bool:
     files of 11 s, named by the bare id, for a row that says 299 to 309 s.
     """
     lasts = found.duration_seconds
-    if lasts is None:
+    if lasts is None or annotation.end_seconds is None:
         return False
     seconds = annotation.end_seconds - annotation.start_seconds
     too_short = lasts < annotation.end_seconds - _ENDS_WITH_CLIP_SECONDS

@@ -149,7 +149,7 @@ def test_the_format_is_told_by_the_content(tmp_path, content, name, mark):
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"info": {"a": 1}, "database": {}}, {}])
 def test_other_json_is_refused_and_its_beginning_shown(tmp_path, content):
-    with pytest.raises(BadAnnotations, match=r"is none of activitynet-json, kinetics-json, kinetics-csv; it begins b'"):
+    with pytest.raises(BadAnnotations, match=r"is none of activitynet-json, kinetics-json, .*; it begins b'"):
         detect(written(tmp_path, content))
 
 

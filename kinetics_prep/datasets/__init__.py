@@ -8,13 +8,15 @@ Each is a module with
 
 from pathlib import Path
 
-from kinetics_prep.datasets import activitynet_json, kinetics_csv, kinetics_json
+from kinetics_prep.datasets import activitynet_json, hmdb51, kinetics_csv, kinetics_json, ucf101
 from kinetics_prep.datasets.rows import Row
 from kinetics_prep.errors import BadAnnotations
 
 DATASETS = {
     "activitynet-json": activitynet_json,
     "kinetics-json": kinetics_json,
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
     "kinetics-csv": kinetics_csv,
 }
 """In the order in which a file is tried."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations import Annotation, split_named
-from kinetics_prep.datasets import json_entries
+from kinetics_prep.datasets import json_entries, lines
 from kinetics_prep.datasets.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
@@ -24,7 +24,6 @@ _WITHOUT_HEADER = {
     5: ("label", "youtube_id", "time_start", "time_end", "split"),
     6: ("label", "youtube_id", "time_start", "time_end", "split", "is_cc"),
 }
-_LONGEST_LINE_BYTES = 10_000
 
 
 def recognises(path: Path) -> bool:
@@ -42,11 +41,11 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
       BadAnnotations: if the columns cannot be told; the message names the file and line.
     """
     columns, first_error = None, None
-    for number, line in _lines(path):
+    for number, line in lines.numbered(path):
         try:
             cells = _cells(line)
         except MalformedRow as error:
-            error = _located(path, number, error)
+            error = lines.located(path, number, error)
             first_error = first_error or error
             yield Row(path.name, number, error=error)
             continue
@@ -60,25 +59,10 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
         raise BadAnnotations(f"{path} holds no annotation row" + (f": {first_error}" if first_error else ""))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if line.strip():
-                yield number, line
-
-
 def _cells(line: bytes) -> list[str]:
     # Line by line: a stray quote would otherwise swallow the rows after it.
-    if len(line) > _LONGEST_LINE_BYTES:
-        raise MalformedRow(f"line is {len(line)} bytes long, expected at most {_LONGEST_LINE_BYTES}")
     try:
-        text = line.decode("utf-8").rstrip("\r\n")
-        if "\0" in text:  # which the csv module of Python 3.10 refuses, and later ones take
-            raise MalformedRow("line holds NUL bytes")
-        return [cell.strip() for cell in next(csv.reader([text], strict=True))]
-    except UnicodeDecodeError as error:
-        raise MalformedRow(f"text is not UTF-8: {error}") from None
+        return [cell.strip() for cell in next(csv.reader([lines.text_of(line)], strict=True))]
     except csv.Error as error:
         raise MalformedRow(f"not a row of CSV: {error}") from None
 
@@ -117,7 +101,7 @@ def _row(path, number, values: dict[str, str], found: int, expected: int, defaul
             label=values.get("label"),
         )
     except MalformedRow as error:
-        return Row(path.name, number, error=_located(path, number, error), split=split)
+        return Row(path.name, number, error=lines.located(path, number, error), split=split)
     return Row(path.name, number, annotation, split=split)
 
 
@@ -128,7 +112,3 @@ def _seconds(text: str, name: str) -> float:
         return float(text)
     except ValueError:
         raise MalformedRow(f"{name} is {text!r}, expected a number of seconds") from None
-
-
-def _located(path: Path, number: int, error: MalformedRow) -> MalformedRow:
-    return MalformedRow(f"{path.name}:{number}: {error}")

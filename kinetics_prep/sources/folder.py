@@ -80,7 +80,7 @@ def _candidate(path: str, row: PlanRow) -> tuple | None:
     begins, ends = float(timed["start"]), float(timed["end"])
     if (begins, ends) == (row.start_seconds, row.end_seconds):
         return 0, unusual, path, begins
-    if begins <= row.start_seconds and row.end_seconds <= ends:
+    if row.end_seconds is not None and begins <= row.start_seconds and row.end_seconds <= ends:
         return 1, unusual, path, begins
     return None
 

@@ -56,7 +56,8 @@ class HttpTemplate:
 
     def address(self, media_id, start_seconds, end_seconds, split, label) -> str:
         """The address for these values, each quoted for a URL."""
-        times = [int(value) if float(value).is_integer() else value for value in (start_seconds, end_seconds)]
+        times = (start_seconds, end_seconds)
+        times = [int(value) if value is not None and float(value).is_integer() else value for value in times]
         words = [urllib.parse.quote(word or "", safe="") for word in (media_id, split, label)]
         return self.template.format(id=words[0], start=times[0], end=times[1], split=words[1], label=words[2])
 
@@ -70,8 +71,9 @@ class HttpTemplate:
         """
         try:
             address = self.address(row.media_id, row.start_seconds, row.end_seconds, row.split, row.label)
-        except ValueError as error:
-            raise FetchFailed(f"{self.template} does not fit start {row.start_seconds}: {error}") from None
+        except (ValueError, TypeError) as error:
+            times = f"start {row.start_seconds} and end {row.end_seconds}"
+            raise FetchFailed(f"{self.template} does not fit {times}: {error}") from None
         name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path)) or row.media_id
         self.scratch.mkdir(parents=True, exist_ok=True)
         # Only letters of the server's name become part of a local one; messages say it.
