@@ -235,8 +235,9 @@ def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep import check, job
     from kinetics_prep.report.inspect import printable
 
-    files = job.read_annotations(tuple(arguments.annotations), arguments.split, arguments.dataset)
-    report = check.examine(files, job.read_labels(arguments.labels) if arguments.labels else None)
+    labels = job.read_labels(arguments.labels) if arguments.labels else None
+    files = job.read_annotations(tuple(arguments.annotations), arguments.split, arguments.dataset, labels)
+    report = check.examine(files, labels)
     for file in report.files:
         print(printable(file))
     splits = ", ".join(f"{split} {count}" for split, count in report.splits.items())

@@ -114,13 +114,20 @@ class AnnotationFile:
         return f"{self.path.name}: {self.dataset}, {len(self.rows)} rows"
 
 
-def read_annotations(paths: tuple[str, ...], default_split: str | None, dataset: str | None) -> list[AnnotationFile]:
+def read_annotations(
+    paths: tuple[str, ...], default_split: str | None, dataset: str | None, labels: LabelMap | None = None
+) -> list[AnnotationFile]:
     """Some annotation files, of which at least one holds a row that can be read.
+
+    Args:
+      default_split: of rows that do not say theirs.
+      dataset: their format; None to tell it by their content.
+      labels: what numbers stand for where a file has those instead of labels.
 
     Raises:
       BadAnnotations: if a file is not there, or is no annotation file.
     """
-    files = [_annotation_file(Path(path), default_split, dataset) for path in paths]
+    files = [_annotation_file(Path(path), default_split, dataset, labels) for path in paths]
     rows = [row for file in files for row in file.rows]
     if not any(row.annotation for row in rows):
         if not rows:
@@ -129,15 +136,21 @@ def read_annotations(paths: tuple[str, ...], default_split: str | None, dataset:
     return files
 
 
-def _annotation_file(path: Path, default_split: str | None, dataset: str | None) -> AnnotationFile:
+def _annotation_file(
+    path: Path, default_split: str | None, dataset: str | None, labels: LabelMap | None
+) -> AnnotationFile:
     if not path.is_file():
         what = "is not a file" if path.exists() else "there is no such file"
         raise BadAnnotations(f"--annotations {path}: {what}")
     try:
         dataset = dataset or datasets.detect(path)
-        return AnnotationFile(path, dataset, list(datasets.DATASETS[dataset].read(path, default_split)))
+        module = datasets.DATASETS[dataset]
+        rows = list(module.read(path, default_split))
     except OSError as error:
         raise BadAnnotations(f"--annotations {path} cannot be read: {error.strerror}") from None
+    if hasattr(module, "with_names"):
+        rows = module.with_names(path, rows, labels)
+    return AnnotationFile(path, dataset, rows)
 
 
 @contextlib.contextmanager
@@ -149,7 +162,9 @@ def planned(job: Job) -> Iterator[Planned]:
       BadAnnotations, BadOption: if the job makes no sense.
     """
     layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
-    files = read_annotations(job.annotations, job.splits[0] if len(job.splits) == 1 else None, job.dataset)
+    given = read_labels(job.labels) if job.labels else None
+    default_split = job.splits[0] if len(job.splits) == 1 else None
+    files = read_annotations(job.annotations, default_split, job.dataset, given)
     rows = [row for file in files for row in file.rows]
     splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
     chosen = _chosen(job, rows, splits)
@@ -159,7 +174,7 @@ def planned(job: Job) -> Iterator[Planned]:
     with room_needed(job.output), folder.locked(layout):
         folder.forget_if_unused(layout)
         digest = folder.agree_on_recipe(layout, job.recipe)
-        labels = folder.agree_on_labels(layout, _label_map(job, rows), given=job.labels is not None)
+        labels = folder.agree_on_labels(layout, _labels_of(rows) if given is None else given, given is not None)
         tasks = [_task(job, layout, digest, split, chosen[split], labels) for split in chosen]
         if job.retry:
             _reopen(layout, tasks, job.retry)
@@ -194,10 +209,8 @@ def _reopen(layout: Layout, tasks: list[ShardTask], reasons: tuple[str, ...]) ->
             shards.reopen(task, shard, reasons)
 
 
-def _label_map(job: Job, rows: list[Row]) -> LabelMap:
-    if job.labels is None:
-        return LabelMap.from_labels(row.annotation.label for row in rows if row.annotation)
-    return read_labels(job.labels)
+def _labels_of(rows: list[Row]) -> LabelMap:
+    return LabelMap.from_labels(row.annotation.label for row in rows if row.annotation)
 
 
 def read_labels(path: Path) -> LabelMap:

@@ -51,7 +51,8 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_what(what) -> None:
     what.add_argument(
         "--annotations", nargs="+", action="extend", metavar="FILE", help="Kinetics CSV, any variant, or its JSON, "
-        "DeepMind's or ActivityNet's; the official lists of UCF-101 and HMDB-51. Without it, the sample data set"
+        "DeepMind's or ActivityNet's; the official lists of UCF-101 and HMDB-51; lists of `path label`. Without it, "
+        "the sample data set"
     )  # fmt: skip
     what.add_argument(
         "--videos", metavar="WHERE", help="folder of videos named <id>.* (the whole video) or <id>_<start>_<end>.* "

@@ -3,12 +3,13 @@
 Each is a module with
 
 * `recognises(path) -> bool`: whether the content looks like it;
-* `read(path, default_split) -> Iterator[Row]`: one `Row` for every annotation in the file, readable or not.
+* `read(path, default_split) -> Iterator[Row]`: one `Row` for every annotation in the file, readable or not;
+* if labels may be numbers, `with_names(path, rows, labels) -> list[Row]`: with what the label map calls them.
 """
 
 from pathlib import Path
 
-from kinetics_prep.datasets import activitynet_json, hmdb51, kinetics_csv, kinetics_json, ucf101
+from kinetics_prep.datasets import activitynet_json, hmdb51, kinetics_csv, kinetics_json, path_list, ucf101
 from kinetics_prep.datasets.rows import Row
 from kinetics_prep.errors import BadAnnotations
 
@@ -17,6 +18,7 @@ DATASETS = {
     "kinetics-json": kinetics_json,
     "ucf101": ucf101,
     "hmdb51": hmdb51,
+    "path-list": path_list,
     "kinetics-csv": kinetics_csv,
 }
 """In the order in which a file is tried."""

@@ -1,0 +1,78 @@
+"""Lists of `path label`, as mmaction2 and many others have them: `abseiling/-3B32lodo2M_000059_000069.mp4 0`.
+
+A label is the number of a line in the label map, from 0, or a text; before a text the path has no space. Of the path
+only the name counts. A name that ends in two times is that piece of a video, any other a whole video.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from kinetics_prep.annotations import Annotation, LabelMap
+from kinetics_prep.datasets import lines
+from kinetics_prep.datasets.rows import Row
+from kinetics_prep.errors import BadAnnotations, MalformedRow
+
+_VIDEO = r"\.(?:mp4|mkv|webm|avi|mov|m4v|flv|mpg|mpeg)"
+_LINE = re.compile(rf"(?P<path>.+{_VIDEO})\s+(?P<number>\d{{1,5}})|(?P<path_>\S+{_VIDEO})\s+(?P<text>\S.*)", re.I)
+_TIMED = re.compile(r"(?P<id>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)")
+_SPLIT = re.compile(r"(?:^|[^a-z])(train|val|test)(?:[^a-z]|list|$)", re.I)
+
+
+def recognises(path: Path) -> bool:
+    """Whether the first lines look like it."""
+    return lines.are_like(path, _LINE)
+
+
+def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
+    """A row for each line. The split is `default_split` or, without it, the one in the file's name.
+
+    Raises:
+      BadAnnotations: if neither says which split it is; if there is no line.
+    """
+    named = _SPLIT.search(path.name)
+    split = default_split or (named and named[1].lower())
+    if split is None:
+        raise BadAnnotations(f"{path}: its name does not say which split it is; say so with --split")
+
+    def annotation(text: str) -> Annotation:
+        match = _LINE.fullmatch(text)
+        if not match:
+            raise MalformedRow(f"line is {text!r:.200}, expected a video's path and a label")
+        label = match["number"] or match["text"]
+        return _annotation(PurePosixPath(match["path"] or match["path_"]).stem, split, label)
+
+    return lines.rows(path, split, annotation)
+
+
+def _annotation(stem: str, split: str, label: str) -> Annotation:
+    if timed := _TIMED.fullmatch(stem):
+        return Annotation(timed["id"], float(timed["start"]), float(timed["end"]), split, label)
+    return Annotation(stem, 0.0, None, split, label)
+
+
+def with_names(path: Path, rows: list[Row], labels: LabelMap | None) -> list[Row]:
+    """The rows with labels in the place of numbers.
+
+    Raises:
+      BadAnnotations: if there are numbers and no label map.
+    """
+    if not any(row.annotation and row.annotation.label.isdecimal() for row in rows):
+        return rows
+    if labels is None:
+        raise BadAnnotations(f"{path}: its labels are numbers; say with --labels which labels they stand for")
+    return [_with_name(path, row, labels) for row in rows]
+
+
+def _with_name(path: Path, row: Row, labels: LabelMap) -> Row:
+    annotation = row.annotation
+    if annotation is None or not annotation.label.isdecimal():
+        return row
+    number = int(annotation.label)
+    if number >= len(labels):
+        error = MalformedRow(f"label is {number}, expected 0 to {len(labels) - 1}, the last of the label map")
+        return Row(row.file, row.line, error=lines.located(path, row.line, error), split=row.split)
+    named = Annotation(
+        annotation.media_id, annotation.start_seconds, annotation.end_seconds, row.split, labels.labels[number]
+    )
+    return Row(row.file, row.line, named, split=row.split)

@@ -1,0 +1,77 @@
+"""Lists of `path label`."""
+
+import pytest
+
+from kinetics_prep import job
+from kinetics_prep.annotations import Annotation, LabelMap
+from kinetics_prep.datasets import detect, path_list
+from kinetics_prep.errors import BadAnnotations
+
+LABELS = LabelMap(("abseiling", "air drumming", "answering questions"))
+LINES = "abseiling/-3B32lodo2M_000059_000069.mp4 0\nair drumming/some video.MKV 1\n"
+
+
+def written(tmp_path, content, name="kinetics400_val_list_videos.txt"):
+    (tmp_path / name).write_text(content)
+    return tmp_path / name
+
+
+def read(path, labels=LABELS, split=None):
+    (file,) = job.read_annotations((str(path),), split, None, labels)
+    assert file.dataset == "path-list"
+    return file.rows
+
+
+def test_a_number_is_a_line_of_the_label_map_and_a_name_may_hold_times(tmp_path):
+    assert [row.annotation for row in read(written(tmp_path, LINES))] == [
+        Annotation("-3B32lodo2M", 59.0, 69.0, "val", "abseiling"),
+        Annotation("some video", 0.0, None, "val", "air drumming"),
+    ]
+
+
+def test_a_label_may_be_a_text(tmp_path):
+    (row,) = read(written(tmp_path, "videos/one.webm air drumming\n"), labels=None)
+    assert row.annotation == Annotation("one", 0.0, None, "val", "air drumming")
+
+
+def test_numbers_need_a_label_map(tmp_path):
+    with pytest.raises(BadAnnotations, match="its labels are numbers; say with --labels"):
+        read(written(tmp_path, LINES), labels=None)
+
+
+def test_a_number_beyond_the_label_map_is_a_row_with_a_reason(tmp_path):
+    *_, row = read(written(tmp_path, LINES + "a.mp4 3\n"))
+    assert str(row.error) == "kinetics400_val_list_videos.txt:3: label is 3, expected 0 to 2, the last of the label map"
+
+
+def test_a_line_of_another_kind_is_a_row_with_a_reason(tmp_path):
+    path = written(tmp_path, LINES * 25 + "a.mp4\n")
+    assert detect(path) == "path-list"
+    *_, row = read(path)
+    assert row.line == 51 and "expected a video's path and a label" in str(row.error)
+
+
+@pytest.mark.parametrize(
+    "name, split",
+    [("train.txt", "train"), ("kinetics_val_list.txt", "val"), ("TestList.txt", "test"), ("my-test.csv", "test")],
+)
+def test_the_name_says_which_split_it_is(tmp_path, name, split):
+    assert {row.split for row in read(written(tmp_path, LINES, name))} == {split}
+
+
+@pytest.mark.parametrize("name", ["list.txt", "strain.txt", "latest.txt", "evaluation.txt"])
+def test_a_name_that_says_none_needs_to_be_told(tmp_path, name):
+    path = written(tmp_path, LINES, name)
+    with pytest.raises(BadAnnotations, match="say so with --split"):
+        read(path)
+    assert {row.split for row in read(path, split="train")} == {"train"}
+
+
+def test_what_is_said_of_the_split_goes_before_the_name(tmp_path):
+    assert {row.split for row in read(written(tmp_path, LINES), split="test")} == {"test"}
+
+
+def test_lists_are_told_from_csv_and_from_ucf(tmp_path):
+    assert detect(written(tmp_path, "abseiling,-3B32lodo2M,59,69,train\n")) == "kinetics-csv"
+    assert detect(written(tmp_path, "Archery/v_Archery_g08_c01.avi 3\n", "trainlist01.txt")) == "ucf101"
+    assert path_list.recognises(written(tmp_path, LINES)) and not path_list.recognises(written(tmp_path, ""))
