@@ -9,7 +9,7 @@ from kinetics_prep import flow, sample
 from kinetics_prep.annotations import SPLITS, split_named
 from kinetics_prep.datasets import DATASETS
 from kinetics_prep.errors import BadOption, MalformedRow
-from kinetics_prep.flow import TVL1, Hardware
+from kinetics_prep.flow import ANY_HARDWARE, TVL1, Hardware
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.job import Job
 from kinetics_prep.quantize import QUANTIZERS
@@ -215,17 +215,21 @@ def job_from(arguments: argparse.Namespace) -> Job:
         raise BadOption(f"{given} also needs {missing}; with neither, the sample data set is prepared")
     annotations = tuple(arguments.annotations or (str(sample.ANNOTATIONS),))
     name = Path(annotations[0]).stem if arguments.annotations else "sample"
+    recipe, hardware = _recipe(arguments), hardware_from(arguments)
+    if hardware != ANY_HARDWARE and not flow.ENGINES[recipe.engine].RUNS_ON_GPU:
+        why = f" ({flow.why(recipe.engine)})" if arguments.engine == "auto" else ""
+        raise BadOption(f"--gpus and --gpu-memory: engine {recipe.engine}{why} does not run on a GPU")
     return Job(
         annotations=annotations,
         videos=arguments.videos or str(sample.VIDEOS),
         output=arguments.output or Path(f"{name}-prepared"),
-        recipe=_recipe(arguments),
+        recipe=recipe,
         splits=(arguments.split,) if arguments.split else (),
         labels=arguments.labels,
         only=tuple(arguments.only),
         limit=arguments.limit,
         retry=arguments.retry,
-        hardware=hardware_from(arguments),
+        hardware=hardware,
         dataset=arguments.dataset,
     )
 
