@@ -21,7 +21,7 @@ import kinetics_prep
 from kinetics_prep import datasets, folder, ledger, manifest, plan, recipe, shards, sources
 from kinetics_prep.annotations import SPLITS, LabelMap
 from kinetics_prep.atomic import room_needed
-from kinetics_prep.datasets import Row
+from kinetics_prep.datasets import Row, id_list
 from kinetics_prep.errors import RETRYABLE, BadAnnotations, BadOption
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.prepare import Workshop
@@ -48,6 +48,8 @@ class Job:
     hardware: Hardware = ANY_HARDWARE
     dataset: str | None = None
     """The annotations' format, a name of `datasets.DATASETS`; None to tell it by their content."""
+    ids: Path | None = None
+    """A list of video ids, one a line: only their rows are prepared."""
 
     def __post_init__(self):
         hopeless = sorted(set(self.retry) - set(RETRYABLE))
@@ -165,7 +167,7 @@ def planned(job: Job) -> Iterator[Planned]:
     given = read_labels(job.labels) if job.labels else None
     default_split = job.splits[0] if len(job.splits) == 1 else None
     files = read_annotations(job.annotations, default_split, job.dataset, given)
-    rows = [row for file in files for row in file.rows]
+    rows = _selected(job, [row for file in files for row in file.rows])
     splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
     chosen = _chosen(job, rows, splits)
     videos = job.videos if "://" in job.videos else os.path.abspath(job.videos)
@@ -180,6 +182,18 @@ def planned(job: Job) -> Iterator[Planned]:
             _reopen(layout, tasks, job.retry)
         workshop = Workshop(job.recipe, digest, json.dumps(tools), videos, str(layout.scratch), job.hardware)
         yield Planned(layout, tuple(tasks), workshop, labels, tuple(map(str, files)))
+
+
+def _selected(job: Job, rows: list[Row]) -> list[Row]:
+    if job.ids is None:
+        return rows
+    try:
+        chosen = id_list.selected(job.ids, rows)
+    except OSError as error:
+        raise BadAnnotations(f"--ids {job.ids} cannot be read: {error.strerror}") from None
+    if not any(row.annotation for row in chosen):
+        raise BadAnnotations(f"--ids {job.ids}: none of its ids is in the annotation files")
+    return chosen
 
 
 def _chosen(job: Job, rows: list[Row], splits: Iterable[str]) -> dict[str, list[Row]]:

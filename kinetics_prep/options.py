@@ -60,6 +60,10 @@ def _add_what(what) -> None:
     )  # fmt: skip
     what.add_argument("--only", nargs="+", metavar="LABEL", default=[], help="these classes only; ids stay the same")
     what.add_argument(
+        "--ids", type=Path, metavar="FILE", help="video ids, one a line: only their rows, as with the lists of "
+        "Mini-Kinetics-200 and the annotations of Kinetics-400"
+    )  # fmt: skip
+    what.add_argument(
         "--limit", type=int, metavar="N", help="at most N rows of each split, a fair sample of the classes"
     )
     add_annotation_arguments(what)
@@ -231,6 +235,7 @@ def job_from(arguments: argparse.Namespace) -> Job:
         retry=arguments.retry,
         hardware=hardware,
         dataset=arguments.dataset,
+        ids=arguments.ids,
     )
 
 

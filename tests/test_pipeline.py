@@ -344,6 +344,18 @@ def test_max_refused_has_an_exit_code_of_its_own(command, tmp_path):
     assert main([*run, "--max-refused", "30%"]) == OK
 
 
+def test_a_list_of_ids_picks_rows_and_tells_of_those_that_are_nowhere(command, tmp_path):
+    (tmp_path / "mini.txt").write_text("video0\n\nbroken\r\nvideo0 again\nelsewhere\n")
+    assert main([*command, "--ids", str(tmp_path / "mini.txt"), "--output", str(tmp_path / "out")]) == OK
+    rows = ledger(tmp_path / "out").values()
+    assert sorted((row["media_id"] or row["clip_id"], row["reason"]) for row in rows if row["reason"]) == [
+        ("broken", "unreadable"),
+        ("mini.txt:5", "malformed_row"),
+        ("video0", "clip_out_of_range"),
+    ]
+    assert [row["media_id"] for row in rows if row["status"] == "written"] == ["video0", "video0"]
+
+
 def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
     assert main([*command, "--only", "walking", "--output", str(tmp_path / "out")]) == OK
     indexes = {row.label_index for row in plan.read(Layout(tmp_path / "out").plan("train"))}
@@ -367,6 +379,9 @@ def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
         (("--direct_running_mode", "multi_threading"), "silently loses elements"),
         (("--workers", "0"), "expected at least 1"),
         (("--gpus", "0", "--engine", "tvl1"), "--gpus and --gpu-memory: engine tvl1 does not run on a GPU"),
+        (("--ids", "nowhere.txt"), "--ids nowhere.txt cannot be read"),
+        (("--ids", os.devnull), "holds no id"),
+        (("--ids", __file__), "none of its ids is in the annotation files"),
         (("--gpus", "0,0"), "--gpus 0,0: expected each index once"),
         (("--gpu-memory", "nan"), "--gpu-memory is nan, expected GB"),
         (("--gpu-memory", "0"), "--gpu-memory is 0, expected GB"),
