@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import math
 import re
+import sys
 import unicodedata
 
 from kinetics_prep.errors import BadOption, MalformedRow, UnknownLabel
@@ -40,7 +41,7 @@ def split_named(word: str) -> str:
         raise MalformedRow(f"split is {word!r}, expected one of {', '.join(_SPLIT_WORDS)}") from None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)  # there may be a million of them
 class Annotation:
     """One row of an annotation file. `label` is None in unlabelled test sets."""
 
@@ -71,6 +72,8 @@ class Annotation:
             raise MalformedRow("label is empty")
         if self.label is not None and _breaks_lines(self.label):
             raise MalformedRow(f"label {self.label!r} holds line breaks or control characters")
+        if self.label is not None:
+            object.__setattr__(self, "label", sys.intern(self.label))  # a thousand rows share one
 
     @property
     def start_us(self) -> int:

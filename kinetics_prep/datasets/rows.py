@@ -6,7 +6,7 @@ from kinetics_prep.annotations import Annotation
 from kinetics_prep.errors import MalformedRow
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Row:
     """A line of an annotation file: an annotation, or an error; never both."""
 
