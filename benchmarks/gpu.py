@@ -279,7 +279,7 @@ def _seconds(engine, clips: list[np.ndarray]) -> float:
     """Of so many clips at a time, each to quantized levels in this process's memory."""
 
     def run(grey):
-        for _ in engine.quantized(grey, PARAMETERS, "symmetric", quantize.BOUND_PX, []):
+        for _ in flow.quantized(engine, grey, PARAMETERS, "symmetric", quantize.BOUND_PX, []):
             pass
 
     with concurrent.futures.ThreadPoolExecutor(len(clips)) as pool:

@@ -10,7 +10,8 @@ with
   memory whole. Must be safe to call from several threads;
 * `GIVES`: the name of the engine whose flow it gives, bit for bit; most often its own. Two that give the same
   may work at one data set in turn;
-* `RUNS_ON_GPU`: if so, it is made with a `Hardware`, and has `quantized` too, see `hardware.OnGPU`.
+* `RUNS_ON_GPU`: if so, it is made with a `Hardware`, and `flows` may raise `GPUFailed` in mid-clip;
+* `quantized`, if it quantizes by itself: see `hardware.Quantizes`.
 """
 
 import functools
@@ -82,17 +83,21 @@ def quantized(
       ValueError: if a flow is not finite.
     """
     done = 0
-    if engine.RUNS_ON_GPU:
-        try:
-            for flow in engine.quantized(grey, tvl1, quantizer, bound_px, notes):
-                yield flow
-                done += 1
-            return
-        except GPUFailed as error:
-            notes.append(f"{error}; flow from frame {done} on by tvl1 on the CPU")
-            engine = _on_cpu()
-    for field in engine.flows(grey[done:], tvl1):
-        yield quantize.quantize(field, quantizer, bound_px), quantize.saturated_count(field, bound_px)
+    try:
+        for flow in _quantized(engine, grey, tvl1, quantizer, bound_px, notes):
+            yield flow
+            done += 1
+    except GPUFailed as error:
+        notes.append(f"{error}; flow from frame {done} on by tvl1 on the CPU")
+        yield from _quantized(_on_cpu(), grey[done:], tvl1, quantizer, bound_px, notes)
+
+
+def _quantized(engine, grey, tvl1, quantizer, bound_px, notes) -> Iterator[Flow]:
+    if hasattr(engine, "quantized"):
+        yield from engine.quantized(grey, tvl1, quantizer, bound_px, notes)
+    else:
+        for field in engine.flows(grey, tvl1):
+            yield quantize.quantize(field, quantizer, bound_px), quantize.saturated_count(field, bound_px)
 
 
 @functools.lru_cache(maxsize=1)

@@ -150,7 +150,7 @@ class TVL1CUDA:
     def quantized(
         self, grey: np.ndarray, tvl1: TVL1, quantizer: str, bound_px: float, notes: list[str]
     ) -> Iterator[Flow]:
-        """See `hardware.OnGPU`."""
+        """See `hardware.Quantizes`."""
         return self._computed(grey, tvl1, quantizer, bound_px, notes)
 
     def _computed(self, grey, tvl1, quantizer, bound_px, notes) -> Iterator[Flow]:

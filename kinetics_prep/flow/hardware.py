@@ -47,8 +47,8 @@ class GPUFailed(Exception):
     """No GPU can compute a flow, or go on with it; the message says why."""
 
 
-class OnGPU(Protocol):
-    """What an engine with RUNS_ON_GPU has besides the rest."""
+class Quantizes(Protocol):
+    """What an engine may have besides the rest: levels where they are computed, a quarter of the bytes to bring over."""
 
     def quantized(
         self, grey: np.ndarray, tvl1: TVL1, quantizer: str, bound_px: float, notes: list[str]

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from kinetics_prep import quantize
-from kinetics_prep.flow.hardware import ANY_HARDWARE, Flow, GPUFailed, Hardware
+from kinetics_prep.flow.hardware import ANY_HARDWARE, GPUFailed, Hardware
 from kinetics_prep.flow.parameters import TVL1
 
 # The CPU class runs outer x inner iterations and median filters the flow between outer ones. The
@@ -93,13 +92,6 @@ class OpenCVCUDA:
                 previous = following
         except cv2.error as error:
             raise GPUFailed(f"GPU {index} failed: {error}") from None
-
-    def quantized(
-        self, grey: np.ndarray, tvl1: TVL1, quantizer: str, bound_px: float, notes: list[str]
-    ) -> Iterator[Flow]:
-        """See `hardware.OnGPU`; it has nothing to note."""
-        for field in self.flows(grey, tvl1):
-            yield quantize.quantize(field, quantizer, bound_px), quantize.saturated_count(field, bound_px)
 
 
 def _cuda_solver(tvl1: TVL1):
