@@ -48,7 +48,7 @@ class GPUFailed(Exception):
 
 
 class Quantizes(Protocol):
-    """What an engine may have besides the rest: levels where they are computed, a quarter of the bytes to bring over."""
+    """What an engine may have besides the rest: levels, made where the flow is, a quarter of its bytes."""
 
     def quantized(
         self, grey: np.ndarray, tvl1: TVL1, quantizer: str, bound_px: float, notes: list[str]
