@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_check(commands)
     _add_inspect(commands)
+    _add_status(commands)
     _add_validate(commands)
     return parser
 
@@ -167,6 +168,18 @@ def _add_inspect(commands) -> None:
     inspect.add_argument("--output", type=Path, metavar="PNG", help="contact sheet; default: <clip id>.png, here")
     inspect.add_argument("--list", action="store_true", help="only list the records")
     inspect.set_defaults(command=_inspect)
+
+
+def _add_status(commands) -> None:
+    status = commands.add_parser(
+        "status",
+        help="how far a folder is, and what it lost",
+        description="Says of each split how many rows are written, refused and to go; for what reasons, and which "
+        "classes lost the most. Changes nothing, so it may be asked while a run goes on.",
+    )
+    status.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
+    status.add_argument("--classes", type=int, default=5, metavar="N", help="that lost the most; default: 5")
+    status.set_defaults(command=_status)
 
 
 def _add_validate(commands) -> None:
@@ -271,6 +284,15 @@ def _inspect(arguments: argparse.Namespace, rest: list[str]) -> int:
     path = arguments.output or Path(f"{name[:200]}.png")
     inspect.sheet(record).save(path, format="PNG")
     print(f"contact sheet: {path}")
+    return OK
+
+
+def _status(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from kinetics_prep import status
+    from kinetics_prep.report.inspect import printable
+
+    for line in status.in_words(status.examine(arguments.folder), RETRYABLE, arguments.classes):
+        print(printable(line))
     return OK
 
 

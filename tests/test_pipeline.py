@@ -531,6 +531,31 @@ def test_two_runs_do_not_write_to_one_folder(command, tmp_path, capsys):
     assert "another run is writing" in capsys.readouterr().err
 
 
+def test_status_says_what_became_of_each_row_and_which_classes_lost_most(reference, capsys):
+    assert main(["status", str(reference)]) == OK
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "train: 10 rows, 7 written (70.0%), 3 refused, 0 to go"
+    assert sorted(said[1:4]) == [
+        f"        1  {reason}  to try again: --retry {reason}"
+        for reason in ("clip_out_of_range", "not_found", "unreadable")
+    ]
+    assert said[4:] == ["  lost 2 of 2: running", "  lost 1 of 8: walking"]
+
+
+def test_status_of_a_run_that_was_stopped_counts_what_is_there(reference, tmp_path, capsys):
+    shutil.copytree(reference, tmp_path / "out")
+    for path in sorted((tmp_path / "out" / "markers").iterdir())[1:]:
+        path.unlink()
+    assert main(["status", str(tmp_path / "out")]) == OK
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("train: 10 rows, ") and first.endswith(" refused, 7 to go")
+
+
+def test_status_of_a_folder_that_is_none_is_one_line(tmp_path, capsys):
+    assert main(["status", str(tmp_path)]) == CANNOT_GO_ON
+    assert "holds no plan: nothing was begun here" in capsys.readouterr().err
+
+
 def test_validate_finds_nothing_wrong_with_what_was_written(reference, capsys):
     assert main(["validate", str(reference)]) == OK
     assert "7 clips read back, nothing wrong" in capsys.readouterr().out

@@ -1,0 +1,93 @@
+"""How far a folder is, finished or not, and what it lost: by reason, and by class."""
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from kinetics_prep import ledger, plan, shards, tables
+from kinetics_prep.errors import CorruptShard
+from kinetics_prep.shards import Layout
+
+
+@dataclasses.dataclass
+class SplitStatus:
+    """One split of a folder."""
+
+    split: str
+    rows: int
+    written: int = 0
+    refused: int = 0
+    reasons: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    """Of the refused rows, those of complete shards."""
+    rows_of: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    """Rows by label, where there are labels."""
+    lost_of: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    """Refused rows of complete shards, by label."""
+
+    @property
+    def to_go(self) -> int:
+        return self.rows - self.written - self.refused
+
+    def worst(self, most: int) -> list[tuple[str, int, int]]:
+        """(label, rows lost, rows) of the classes that lost the largest share, the largest first."""
+        shares = [(-lost / self.rows_of[label], label) for label, lost in self.lost_of.items()]
+        return [(label, self.lost_of[label], self.rows_of[label]) for _, label in sorted(shares)[:most]]
+
+
+def examine(output: Path) -> list[SplitStatus]:
+    """What is known of each split that a folder has a plan for.
+
+    Raises:
+      CorruptShard: if it has none, or something in it cannot be read.
+    """
+    layout = Layout(output.absolute())
+    paths = sorted((layout.output / "plan").glob("*.parquet"))
+    if not paths:
+        raise CorruptShard(f"{output} holds no plan: nothing was begun here")
+    return [_examined(layout, path.stem) for path in paths]
+
+
+def _examined(layout: Layout, split: str) -> SplitStatus:
+    found, last = SplitStatus(split, 0), 0
+    for row in plan.read(layout.plan(split)):
+        found.rows += 1
+        last = row.shard  # they stand in the order of the shards
+        if row.label is not None:
+            found.rows_of[row.label] += 1
+    for shard in range(last + 1):
+        name = shards.shard_name(split, shard, last + 1)
+        if layout.marker(name).exists():
+            for row in tables.read(layout.ledger(name), "ledger"):
+                _count(found, row)
+        else:
+            counts = shards.objects_committed(layout, split, shard)
+            found.written += counts[ledger.WRITTEN]
+            found.refused += counts[ledger.REFUSED]
+    return found
+
+
+def _count(found: SplitStatus, row: dict) -> None:
+    if row["status"] == ledger.WRITTEN:
+        found.written += 1
+        return
+    found.refused += 1
+    found.reasons[row["reason"]] += 1
+    if row["label"] is not None:
+        found.lost_of[row["label"]] += 1
+
+
+def in_words(statuses: list[SplitStatus], retryable: tuple[str, ...], worst: int = 5) -> Iterator[str]:
+    """The lines to print."""
+    for one in statuses:
+        share = one.written / one.rows if one.rows else 0.0
+        written = f"{one.written} written ({share:.1%})"
+        yield f"{one.split}: {one.rows} rows, {written}, {one.refused} refused, {one.to_go} to go"
+        for reason, count in one.reasons.most_common():
+            again = f"  to try again: --retry {reason}" if reason in retryable else ""
+            yield f"  {count:7d}  {reason}{again}"
+        unnamed = one.refused - one.reasons.total()
+        if unnamed:
+            yield f"  {unnamed:7d}  in shards that are not complete yet"
+        for label, lost, rows in one.worst(worst):
+            yield f"  lost {lost} of {rows}: {label}"
