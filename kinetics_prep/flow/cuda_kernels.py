@@ -27,6 +27,8 @@ SPAN = 2 * WARP
 """Columns that a warp holds, two a lane."""
 STEP = SPAN - 2 * STAGES
 """Columns from one warp's strip to the next."""
+LANES = 16
+"""Columns of a field that stand together."""
 CONSTANTS = 4
 PLANES = 2 * 6 + CONSTANTS + 1
 """Of a block: what varies, twice; what does not; the change of u."""
@@ -123,9 +125,9 @@ class Layout:
 
 
 def pitch_of(width: int) -> int:
-    """Numbers from row to row: the last strip must not reach beyond."""
+    """Numbers from row to row: what the last strip reaches to, in whole sixteens of columns."""
     strips = 1 + max(0, -(-(width - SPAN) // STEP))
-    return (strips - 1) * STEP + SPAN
+    return -(-((strips - 1) * STEP + SPAN) // LANES) * LANES
 
 
 def layout_of(height: int, width: int, parameters: TVL1) -> Layout:
