@@ -26,6 +26,9 @@ _SPLIT_WORDS = {
 # [A-Za-z0-9_-]; other data sets also use dots, spaces and parentheses, HMDB-51 a few marks more.
 _MEDIA_ID = re.compile(r"[\w.()\[\]+,&'#!@=; -]{1,200}\Z")
 
+TIMED_NAME = re.compile(r"(?P<id>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)\Z")
+"""How mirrors name the piece of a video that a clip is; see `Annotation.clip_id`."""
+
 _LONGEST_SECONDS = 10 * 24 * 3600
 
 
@@ -68,11 +71,11 @@ class Annotation:
             raise MalformedRow(f"clip ends at {self.end_seconds} s, not after its start at {self.start_seconds} s")
         if self.split not in SPLITS:
             raise MalformedRow(f"split is {self.split!r}, expected one of {', '.join(SPLITS)}")
-        if self.label is not None and not self.label.strip():
-            raise MalformedRow("label is empty")
-        if self.label is not None and _breaks_lines(self.label):
-            raise MalformedRow(f"label {self.label!r} holds line breaks or control characters")
         if self.label is not None:
+            if not self.label.strip():
+                raise MalformedRow("label is empty")
+            if _breaks_lines(self.label):
+                raise MalformedRow(f"label {self.label!r} holds line breaks or control characters")
             object.__setattr__(self, "label", sys.intern(self.label))  # a thousand rows share one
 
     @property

@@ -4,18 +4,18 @@ A label is the number of a line in the label map, from 0, or a text; before a te
 only the name counts. A name that ends in two times is that piece of a video, any other a whole video.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from kinetics_prep.annotations import Annotation, LabelMap
+from kinetics_prep.annotations import TIMED_NAME, Annotation, LabelMap
 from kinetics_prep.datasets import lines
 from kinetics_prep.datasets.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _VIDEO = r"\.(?:mp4|mkv|webm|avi|mov|m4v|flv|mpg|mpeg)"
 _LINE = re.compile(rf"(?P<path>.+{_VIDEO})\s+(?P<number>\d{{1,5}})|(?P<path_>\S+{_VIDEO})\s+(?P<text>\S.*)", re.I)
-_TIMED = re.compile(r"(?P<id>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)")
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|val|test)(?:[^a-z]|list|$)", re.I)
 
 
@@ -46,7 +46,7 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
 
 
 def _annotation(stem: str, split: str, label: str) -> Annotation:
-    if timed := _TIMED.fullmatch(stem):
+    if timed := TIMED_NAME.match(stem):
         return Annotation(timed["id"], float(timed["start"]), float(timed["end"]), split, label)
     return Annotation(stem, 0.0, None, split, label)
 
@@ -72,7 +72,4 @@ def _with_name(path: Path, row: Row, labels: LabelMap) -> Row:
     if number >= len(labels):
         error = MalformedRow(f"label is {number}, expected 0 to {len(labels) - 1}, the last of the label map")
         return Row(row.file, row.line, error=lines.located(path, row.line, error), split=row.split)
-    named = Annotation(
-        annotation.media_id, annotation.start_seconds, annotation.end_seconds, row.split, labels.labels[number]
-    )
-    return Row(row.file, row.line, named, split=row.split)
+    return dataclasses.replace(row, annotation=dataclasses.replace(annotation, label=labels.labels[number]))

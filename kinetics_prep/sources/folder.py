@@ -5,15 +5,14 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from kinetics_prep.annotations import TIMED_NAME
 from kinetics_prep.errors import BadOption, NotFound
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources.fetched import Fetched
 
-_TIMED = re.compile(r"(?P<id>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)\Z")
 _VIDEOS = frozenset(
     (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".mpg", ".mpeg", ".ts", ".mts")
     + (".wmv", ".ogv", ".ogg", ".gif", ".vob", ".mxf", ".f4v")
@@ -49,7 +48,7 @@ class Folder:
         for path in _walk(root):
             stem = os.path.splitext(os.path.basename(path))[0]
             self._files.setdefault(stem, []).append(path)
-            if timed := _TIMED.match(stem):
+            if timed := TIMED_NAME.match(stem):
                 self._files.setdefault(timed["id"], []).append(path)
 
     @contextlib.contextmanager
@@ -74,7 +73,7 @@ def _candidate(path: str, row: PlanRow) -> tuple | None:
     unusual = suffix.lower() not in _VIDEOS
     if stem == row.media_id:
         return 2, unusual, path, None
-    timed = _TIMED.match(stem)
+    timed = TIMED_NAME.match(stem)
     if not timed or timed["id"] != row.media_id:
         return None
     begins, ends = float(timed["start"]), float(timed["end"])
