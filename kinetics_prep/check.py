@@ -13,6 +13,7 @@ from pathlib import Path
 from kinetics_prep.annotations import Annotation, LabelMap
 from kinetics_prep.atomic import atomic
 from kinetics_prep.datasets import Row
+from kinetics_prep.errors import BadOption
 from kinetics_prep.job import AnnotationFile
 
 EXAMPLES = 5
@@ -94,7 +95,13 @@ def examine(files: Iterable[AnnotationFile], labels: LabelMap | None = None) -> 
 
 
 def write_corrected(report: Report, path: Path) -> None:
-    """Writes what is left of the annotations as a CSV file of the kind `flow` reads."""
+    """Writes what is left of the annotations as a CSV file of Kinetics.
+
+    Raises:
+      BadOption: if there are whole videos, for which such a file has no words.
+    """
+    if any(one.end_seconds is None for one in report.corrected):
+        raise BadOption(f"{path} is not written: Kinetics' CSV says when a clip ends, and these are whole videos")
     with atomic(path, path.parent) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         labelled = any(annotation.label is not None for annotation in report.corrected)

@@ -8,6 +8,7 @@ from kinetics_prep import check, job
 from kinetics_prep.annotations import LabelMap
 from kinetics_prep.cli import INVALID, OK, main
 from kinetics_prep.datasets import kinetics_csv
+from kinetics_prep.errors import BadOption
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 ALIKE = "classes that differ in case, spaces or marks alone"
@@ -104,6 +105,16 @@ def test_an_unlabelled_file_stays_one(tmp_path):
     report = check.examine(job.read_annotations((str(path),), None, None))
     check.write_corrected(report, tmp_path / "corrected.csv")
     assert (tmp_path / "corrected.csv").read_text() == path.read_text()
+
+
+def test_whole_videos_are_not_written_as_clips_that_end(tmp_path):
+    path = tmp_path / "trainlist01.txt"
+    path.write_text("Archery/v_Archery_g01_c01.avi 3\n")
+    report = check.examine(job.read_annotations((str(path),), None, None))
+    assert report.findings == ()
+    with pytest.raises(BadOption, match="these are whole videos"):
+        check.write_corrected(report, tmp_path / "corrected.csv")
+    assert not (tmp_path / "corrected.csv").exists()
 
 
 def test_videos_in_several_files_are_named(tmp_path):
