@@ -340,6 +340,15 @@ OK, MISSING, BROKEN = (200, {}, b"video"), (404, {}, b""), (500, {}, b"oops")
 CUT_SHORT = (200, {"Content-Length": "1000"}, b"only this")
 
 
+def test_a_whole_video_has_no_end_to_put_into_an_address(server, fetch, tmp_path):
+    server.says("/abc.mp4", OK)
+    with fetch("/{id}.mp4", plan_row(start=0.0, end=None)) as fetched:
+        assert fetched.path.read_bytes() == b"video"
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    with pytest.raises(FetchFailed, match="the row is a whole video"), fetch("/{id}_{end}.mp4", plan_row(end=None)):
+        pass
+
+
 def test_a_template_downloads_the_video_of_a_row(server, fetch):
     server.says("/abc.mp4", OK)
     with fetch("/{id}.mp4", plan_row()) as fetched:

@@ -44,7 +44,7 @@ class HttpTemplate:
         return cls(text, scratch)
 
     def __init__(self, template: str, scratch: Path, pause_seconds: float = 1.0):
-        names = _names(template)
+        self._names = names = _names(template)
         if "id" not in names or not set(names) <= set(_FIELDS):
             raise BadOption(f"--videos {template!r}: expected {{id}} in it, and no field but {', '.join(_FIELDS)}")
         self.template, self.scratch, self.pause_seconds = template, scratch, pause_seconds
@@ -56,8 +56,10 @@ class HttpTemplate:
 
     def address(self, media_id, start_seconds, end_seconds, split, label) -> str:
         """The address for these values, each quoted for a URL."""
-        times = (start_seconds, end_seconds)
-        times = [int(value) if value is not None and float(value).is_integer() else value for value in times]
+        if end_seconds is None and "end" in self._names:
+            raise ValueError("the row is a whole video")
+        ends = 0 if end_seconds is None else end_seconds  # which nothing asks for
+        times = [int(value) if float(value).is_integer() else value for value in (start_seconds, ends)]
         words = [urllib.parse.quote(word or "", safe="") for word in (media_id, split, label)]
         return self.template.format(id=words[0], start=times[0], end=times[1], split=words[1], label=words[2])
 
@@ -71,7 +73,7 @@ class HttpTemplate:
         """
         try:
             address = self.address(row.media_id, row.start_seconds, row.end_seconds, row.split, row.label)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             times = f"start {row.start_seconds} and end {row.end_seconds}"
             raise FetchFailed(f"{self.template} does not fit {times}: {error}") from None
         name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path)) or row.media_id
