@@ -15,6 +15,7 @@ with
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -67,8 +68,8 @@ def choose(name: str = "auto") -> str:
 
 def why(chosen: str) -> str:
     """Why `auto` has chosen an engine, in words."""
-    passed = [name for name in list(ENGINES)[: list(ENGINES).index(chosen)] if ENGINES[name].usable()]
-    return "; ".join(f"no {name}: {ENGINES[name].usable()}" for name in passed) or "the fastest there is"
+    before = itertools.takewhile(lambda name: name != chosen, ENGINES)
+    return "; ".join(f"no {name}: {ENGINES[name].usable()}" for name in before) or "the fastest there is"
 
 
 def quantized(

@@ -35,15 +35,9 @@ class OpenCVCPU:
     def flows(self, grey: np.ndarray, tvl1: TVL1) -> Iterator[np.ndarray]:
         # The object keeps its buffers between calls, so it belongs to one caller.
         solver = cv2.optflow.DualTVL1OpticalFlow_create(
-            tau=tvl1.tau,
-            lambda_=tvl1.lambda_,
-            theta=tvl1.theta,
-            nscales=tvl1.scales,
-            warps=tvl1.warps,
-            epsilon=tvl1.epsilon,
+            **_shared(tvl1),
             innnerIterations=tvl1.iterations,  # sic
             outerIterations=_OUTER_ITERATIONS,
-            scaleStep=tvl1.scale_step,
             medianFiltering=_NO_MEDIAN,
         )
         for previous, following in itertools.pairwise(grey):
@@ -81,7 +75,7 @@ class OpenCVCUDA:
         try:
             with self._locks[index]:
                 cv2.cuda.setDevice(index)
-                solver = _cuda_solver(tvl1)
+                solver = cv2.cuda.OpticalFlowDual_TVL1_create(**_shared(tvl1), iterations=tvl1.iterations)
                 previous = _uploaded(grey[0])
             for frame in grey[1:]:
                 with self._locks[index]:
@@ -94,17 +88,17 @@ class OpenCVCUDA:
             raise GPUFailed(f"GPU {index} failed: {error}") from None
 
 
-def _cuda_solver(tvl1: TVL1):
-    return cv2.cuda.OpticalFlowDual_TVL1_create(
-        tau=tvl1.tau,
-        lambda_=tvl1.lambda_,
-        theta=tvl1.theta,
-        nscales=tvl1.scales,
-        warps=tvl1.warps,
-        epsilon=tvl1.epsilon,
-        iterations=tvl1.iterations,
-        scaleStep=tvl1.scale_step,
-    )
+def _shared(tvl1: TVL1) -> dict:
+    """The parameters that both classes have, under the names they give them."""
+    return {
+        "tau": tvl1.tau,
+        "lambda_": tvl1.lambda_,
+        "theta": tvl1.theta,
+        "nscales": tvl1.scales,
+        "warps": tvl1.warps,
+        "epsilon": tvl1.epsilon,
+        "scaleStep": tvl1.scale_step,
+    }
 
 
 def _uploaded(frame: np.ndarray):
