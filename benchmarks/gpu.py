@@ -432,7 +432,7 @@ def emulated(arguments: argparse.Namespace) -> str | None:
     pairs = on_cpu.real_pairs(arguments)
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
 
-        def run(pair: tuple[str, np.ndarray]) -> bool:
+        def run(pair: tuple[str, np.ndarray]) -> tuple[bool, float, float]:
             name, grey = pair
             layout = cuda_kernels.layout_of(*grey.shape[1:], PARAMETERS)
             found, _, work = cuda_kernels.flow_of(EmulatedGPU().stream(), grey, PARAMETERS, layout, None)
@@ -441,10 +441,11 @@ def emulated(arguments: argparse.Namespace) -> str | None:
             iterations, passes = work[0] / 1e6
             print(f"{name:30}  {iterations:6.1f} M pixel-iterations in {passes:5.1f} M pixel-passes: ", end="")
             print("the bits of the CPU" if same else "OTHER BITS", flush=True)
-            return same
+            return same, iterations, passes
 
-        same = sum(pool.map(run, pairs))
-    print(f"{same} of {len(pairs)} pairs have the bits of the CPU")
+        same, iterations, passes = map(sum, zip(*pool.map(run, pairs)))
+    print(f"{same} of {len(pairs)} pairs have the bits of the CPU; in the mean of them ", end="")
+    print(f"{iterations / len(pairs):.1f} M pixel-iterations in {passes / len(pairs):.1f} M pixel-passes")
     return None if same == len(pairs) else "the kernels are wrong"
 
 
