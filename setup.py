@@ -21,6 +21,7 @@ REQUIRES = [
     "pyarrow>=16,<26",
     "requests>=2.31,<3",
     "tqdm>=4.66,<5",
+    "urllib3>=2.2,<3",
 ]
 
 EXTRAS = {

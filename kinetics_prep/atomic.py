@@ -5,9 +5,16 @@ import errno
 import hashlib
 import json
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
 
 from kinetics_prep.errors import NoRoom
 
@@ -66,3 +73,26 @@ def _sha256(file) -> str:  # Python 3.10
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+_WITHOUT_LOCKS = threading.RLock()
+
+
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[TextIO]:
+    """A file, made if it is not there, open to be read and written, which nobody else has meanwhile.
+
+    The lock dies with the process, however it ends. Where there are no such locks it holds among the threads of a
+    process alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(room_needed(path))
+        if fcntl is None:
+            stack.enter_context(_WITHOUT_LOCKS)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = stack.enter_context(open(descriptor, "r+", encoding="utf-8", errors="replace"))
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+        file.flush()  # before the lock goes

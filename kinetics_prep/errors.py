@@ -5,11 +5,27 @@ A `ClipError` says why one annotation row has no clip. It becomes a row of the l
 the command line prints its message and exits with code 2. Anything else is a bug.
 """
 
+import enum
+
+
+class Again(enum.Enum):
+    """Whether asking once more for a refused clip may help, and when. The value says it to people."""
+
+    NEVER = "never"
+    AT_ONCE = "run again"
+    AFTER_A_PAUSE = "run again after the pause that the message names"
+    WITH_COOKIES = "with --cookies of somebody who may see it"
+    ELSEWHERE = "from another country, or through --proxy"
+    OTHER_SOURCE = "when there is another source, or the same one has changed"
+    OTHER_SETTING = "with the setting that the message names"
+    OTHER_ANNOTATIONS = "with other annotations, into another --output"
+
 
 class ClipError(Exception):
     """One clip cannot be had; the message says what was expected and what was found."""
 
     reason: str
+    again: Again
 
     def __init__(self, message: str, attempts: int = 1):
         super().__init__(message)
@@ -17,70 +33,226 @@ class ClipError(Exception):
         """How often the video was asked for, where it was."""
 
 
+# Of the annotations
+
+
 class MalformedRow(ClipError):
     """The annotation row cannot be read."""
 
-    reason = "malformed_row"
+    reason, again = "malformed_row", Again.OTHER_ANNOTATIONS
 
 
 class DuplicateRow(ClipError):
     """The same video, start and end stand in an earlier row."""
 
-    reason = "duplicate_row"
+    reason, again = "duplicate_row", Again.OTHER_ANNOTATIONS
 
 
 class UnknownLabel(ClipError):
     """The row's label is not in the label map."""
 
-    reason = "unknown_label"
+    reason, again = "unknown_label", Again.OTHER_ANNOTATIONS
+
+
+# Of getting the video: it is not there
 
 
 class NotFound(ClipError):
     """No source has the video."""
 
-    reason = "not_found"
+    reason, again = "not_found", Again.OTHER_SOURCE
 
 
-class FetchFailed(ClipError):
-    """A source has the video, or may have it, but getting it failed."""
+class Removed(ClipError):
+    """Its uploader took the video down."""
 
-    reason = "fetch_failed"
+    reason, again = "removed", Again.NEVER
+
+
+class Terminated(ClipError):
+    """The account that had uploaded the video was closed."""
+
+    reason, again = "terminated", Again.NEVER
+
+
+class Private(ClipError):
+    """The video is private."""
+
+    reason, again = "private", Again.NEVER
+
+
+class Copyright(ClipError):
+    """Somebody who holds the rights had the video taken down."""
+
+    reason, again = "copyright", Again.NEVER
+
+
+class Policy(ClipError):
+    """The video was taken down for breaking the site's rules, or the law."""
+
+    reason, again = "policy", Again.NEVER
+
+
+class Drm(ClipError):
+    """The video is protected against copying."""
+
+    reason, again = "drm", Again.NEVER
+
+
+class Unavailable(ClipError):
+    """The site does not have the video, and does not say why."""
+
+    reason, again = "unavailable", Again.OTHER_SOURCE
+
+
+class NotYet(ClipError):
+    """A stream that is still going on, or has not begun."""
+
+    reason, again = "not_yet", Again.AT_ONCE
+
+
+# Of getting the video: it is there, for others
+
+
+class Geo(ClipError):
+    """The video is not shown in this country."""
+
+    reason, again = "geo", Again.ELSEWHERE
+
+
+class AgeRestricted(ClipError):
+    """Only for people whose age the site knows."""
+
+    reason, again = "age_restricted", Again.WITH_COOKIES
+
+
+class LoginRequired(ClipError):
+    """Only for people who have logged in."""
+
+    reason, again = "login_required", Again.WITH_COOKIES
+
+
+class MembersOnly(ClipError):
+    """Only for members, or for those who paid."""
+
+    reason, again = "members_only", Again.WITH_COOKIES
+
+
+class BotCheck(ClipError):
+    """The site takes us for a robot; it was left alone for a while."""
+
+    reason, again = "bot_check", Again.AFTER_A_PAUSE
+
+
+class RateLimited(ClipError):
+    """The server was asked too often; it was left alone for a while."""
+
+    reason, again = "rate_limited", Again.AFTER_A_PAUSE
+
+    retry_after_seconds: float | None = None
+    """How long the server asked to be left alone."""
+
+
+class Forbidden(ClipError):
+    """The server refuses to hand the video over (HTTP 401, 403, 407)."""
+
+    reason, again = "forbidden", Again.AT_ONCE
+
+
+# Of getting the video: it does not arrive
+
+
+class NoFormat(ClipError):
+    """The site has the video in no form that can be downloaded here."""
+
+    reason, again = "no_format", Again.OTHER_SETTING
+
+
+class WrongContent(ClipError):
+    """What the server sent says that it is no video, such as a page of HTML."""
+
+    reason, again = "wrong_content", Again.OTHER_SOURCE
+
+
+class TooLarge(ClipError):
+    """The file is larger than the limit."""
+
+    reason, again = "too_large", Again.OTHER_SETTING
+
+
+class BadAddress(ClipError):
+    """The address is no use: HTTP 400 and the like, or redirections that go in circles."""
+
+    reason, again = "bad_address", Again.OTHER_SOURCE
+
+
+class Network(ClipError):
+    """The server could not be reached, or fell silent."""
+
+    reason, again = "network", Again.AT_ONCE
+
+
+class ServerError(ClipError):
+    """The server says that it failed (HTTP 500 and above)."""
+
+    reason, again = "server_error", Again.AT_ONCE
+
+
+class Truncated(ClipError):
+    """The file broke off before its end."""
+
+    reason, again = "truncated", Again.AT_ONCE
+
+
+class UnreadableFile(ClipError):
+    """The file is there, and cannot be read: no right to, or a failing disk."""
+
+    reason, again = "unreadable_file", Again.OTHER_SOURCE
+
+
+class Internal(ClipError):
+    """The downloader failed in a way that nobody has named yet; the message keeps its words."""
+
+    reason, again = "internal", Again.AT_ONCE
+
+
+# Of the video
 
 
 class Unreadable(ClipError):
     """The file is not a video that ffmpeg can read."""
 
-    reason = "unreadable"
+    reason, again = "unreadable", Again.OTHER_SOURCE
 
 
 class NoVideoStream(ClipError):
     """The file can be read, and holds no moving picture."""
 
-    reason = "no_video_stream"
+    reason, again = "no_video_stream", Again.OTHER_SOURCE
 
 
 class OddGeometry(ClipError):
     """The picture's shape makes no usable clip."""
 
-    reason = "odd_geometry"
+    reason, again = "odd_geometry", Again.OTHER_SOURCE
 
 
 class ClipOutOfRange(ClipError):
     """The clip begins after the video's end."""
 
-    reason = "clip_out_of_range"
+    reason, again = "clip_out_of_range", Again.OTHER_SOURCE
 
 
 class TooShort(ClipError):
     """The video ends too early for a usable clip."""
 
-    reason = "too_short"
+    reason, again = "too_short", Again.OTHER_SOURCE
 
 
 class DecodeTimeout(ClipError):
     """Decoding took longer than the time limit."""
 
-    reason = "decode_timeout"
+    reason, again = "decode_timeout", Again.OTHER_SOURCE
 
 
 CLIP_ERRORS = (
@@ -88,7 +260,30 @@ CLIP_ERRORS = (
     DuplicateRow,
     UnknownLabel,
     NotFound,
-    FetchFailed,
+    Removed,
+    Terminated,
+    Private,
+    Copyright,
+    Policy,
+    Drm,
+    Unavailable,
+    NotYet,
+    Geo,
+    AgeRestricted,
+    LoginRequired,
+    MembersOnly,
+    BotCheck,
+    RateLimited,
+    Forbidden,
+    NoFormat,
+    WrongContent,
+    TooLarge,
+    BadAddress,
+    Network,
+    ServerError,
+    Truncated,
+    UnreadableFile,
+    Internal,
     Unreadable,
     NoVideoStream,
     OddGeometry,
@@ -98,12 +293,16 @@ CLIP_ERRORS = (
 )
 """Every way an annotation can be refused."""
 
-REASONS = tuple(error.reason for error in CLIP_ERRORS)
+BY_REASON = {error.reason: error for error in CLIP_ERRORS}
+
+REASONS = tuple(BY_REASON)
 """The words the ledger uses for them."""
 
-
-RETRYABLE = tuple(error.reason for error in CLIP_ERRORS if error not in (MalformedRow, DuplicateRow, UnknownLabel))
+RETRYABLE = tuple(error.reason for error in CLIP_ERRORS if error.again is not Again.OTHER_ANNOTATIONS)
 """Those that another attempt may mend; the others stand in the annotations and so in the plan."""
+
+PASSING = tuple(error.reason for error in CLIP_ERRORS if error.again in (Again.AT_ONCE, Again.AFTER_A_PAUSE))
+"""Those that are over by themselves: what `retry` tries if it is not told what."""
 
 
 class RunError(Exception):

@@ -1,6 +1,6 @@
 """A run from the outside: what is asked for, the plan it leads to, and what came of it.
 
-    job = Job(annotations=("k400_val.csv",), videos="videos", output=Path("out"), recipe=recipe)
+    job = Job(("k400_val.csv",), Fetching(("videos",)), Path("out"), recipe)
     with planned(job) as plan:
         ...
         summary = finish(plan)
@@ -12,7 +12,6 @@ import collections
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.prepare import Workshop
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import Layout, ShardTask
+from kinetics_prep.sources import Fetching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Job:
     """What the user asks for."""
 
     annotations: tuple[str, ...]
-    videos: str
+    fetching: Fetching
     output: Path
     recipe: Recipe
     splits: tuple[str, ...] = ()
@@ -170,8 +170,8 @@ def planned(job: Job) -> Iterator[Planned]:
     rows = _selected(job, [row for file in files for row in file.rows])
     splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
     chosen = _chosen(job, rows, splits)
-    videos = job.videos if "://" in job.videos else os.path.abspath(job.videos)
-    sources.open_source(videos, layout.scratch)  # a mistake in it should not wait until the plan is made
+    fetching = sources.absolute(job.fetching)
+    sources.open_sources(fetching, layout.scratch)  # a mistake in it should not wait until the plan is made
     tools = {"kinetics-prep": kinetics_prep.__version__} | recipe.versions(job.recipe)
     with room_needed(job.output), folder.locked(layout):
         folder.forget_if_unused(layout)
@@ -180,7 +180,7 @@ def planned(job: Job) -> Iterator[Planned]:
         tasks = [_task(job, layout, digest, split, chosen[split], labels) for split in chosen]
         if job.retry:
             _reopen(layout, tasks, job.retry)
-        workshop = Workshop(job.recipe, digest, json.dumps(tools), videos, str(layout.scratch), job.hardware)
+        workshop = Workshop(job.recipe, digest, json.dumps(tools), fetching, str(layout.scratch), job.hardware)
         yield Planned(layout, tuple(tasks), workshop, labels, tuple(map(str, files)))
 
 

@@ -32,6 +32,7 @@ class LedgerRow:
     notes: str | None = None
     attempts: int = 0
     source: str | None = None
+    source_kind: str | None = None
     source_sha256: str | None = None
     source_bytes: int | None = None
     taken_as_trimmed: bool | None = None

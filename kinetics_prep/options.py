@@ -15,6 +15,7 @@ from kinetics_prep.job import Job
 from kinetics_prep.quantize import QUANTIZERS
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.record import ENCODINGS
+from kinetics_prep.sources import Fetching, Politeness
 
 DESCRIPTION = """\
 Prepares clips: gets each annotated video, trims it, resamples it, computes TV-L1 optical flow,
@@ -43,6 +44,7 @@ exit code:
 def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `flow` to a parser."""
     _add_what(parser.add_argument_group("what to prepare"))
+    add_fetching_arguments(parser)
     _add_where(parser.add_argument_group("where to"))
     _add_how(parser.add_argument_group("how; the defaults are those of the I3D paper"))
     _add_running(parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner"))
@@ -53,10 +55,6 @@ def _add_what(what) -> None:
         "--annotations", nargs="+", action="extend", metavar="FILE", help="Kinetics CSV, any variant, or its JSON, "
         "DeepMind's or ActivityNet's; the official lists of UCF-101 and HMDB-51; lists of `path label`. Without it, "
         "the sample data set"
-    )  # fmt: skip
-    what.add_argument(
-        "--videos", metavar="WHERE", help="folder of videos named <id>.* (the whole video) or <id>_<start>_<end>.* "
-        "(already trimmed), at any depth; or an http(s) URL with {id} in it and, for trimmed files, {start} and {end}"
     )  # fmt: skip
     what.add_argument("--only", nargs="+", metavar="LABEL", default=[], help="these classes only; ids stay the same")
     what.add_argument(
@@ -81,6 +79,75 @@ def add_annotation_arguments(what) -> None:
         "--labels", type=Path, metavar="FILE", help="label map, one label a line in the order of the class ids; "
         "default: the labels of the annotations, sorted"
     )  # fmt: skip
+
+
+def add_fetching_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say where videos are looked for, and how politely."""
+    where = parser.add_argument_group("where the videos are; several places are tried in the order given")
+    where.add_argument(
+        "--videos", nargs="+", action="extend", default=[], metavar="WHERE", help="a folder of videos named <id>.* "
+        "(the whole video) or <id>_<start>_<end>.* (already trimmed), at any depth; tar archives of such files, a "
+        "folder of them, or a pattern such as 'part_*.tar.gz'; an http(s) URL with {id} in it and, for trimmed files, "
+        "{start} and {end}; youtube; yt-dlp:URL with {id} in it, for other sites"
+    )  # fmt: skip
+    where.add_argument(
+        "--cache", metavar="DIR", help="keep what is downloaded there, and look there first; "
+        "`kinetics-prep download` fills it"
+    )  # fmt: skip
+    where.add_argument("--largest", type=float, default=8.0, metavar="GB", help="download no larger file; default: 8")
+    where.add_argument("--cookies", metavar="FILE", help="cookies in Netscape's format; never written to")
+    where.add_argument("--proxy", metavar="URL", help="such as http://host:3128")
+    polite = parser.add_argument_group("how politely to ask; default: youtube for 300 videos an hour, others freely")
+    polite.add_argument(
+        "--rate", nargs="+", type=_rate, default=(), metavar="[HOST=]N/UNIT", help="requests that a host gets at most, "
+        "such as 2/s or www.youtube.com=200/h; units: s, min, h, d"
+    )  # fmt: skip
+    polite.add_argument("--connections", type=int, default=4, metavar="N", help="to a host at a time; default: 4")
+    polite.add_argument("--rest", type=float, default=0.0, metavar="S", help="after each request, about; default: 0")
+    polite.add_argument("--attempts", type=int, default=3, metavar="N", help="where failure may pass; default: 3")
+    polite.add_argument(
+        "--patience", type=float, default=15.0, metavar="MIN", help="a host that wants to be left alone for longer is "
+        "not waited for: rows are refused until then; default: 15"
+    )  # fmt: skip
+
+
+def fetching_from(arguments: argparse.Namespace, ask_again: tuple[str, ...] = ()) -> Fetching:
+    """Where parsed flags say that videos are looked for.
+
+    Raises:
+      BadOption: if they make no sense.
+    """
+    if not 0 < arguments.largest < 1e6:
+        raise BadOption(f"--largest is {arguments.largest:g}, expected GB")
+    return Fetching(
+        videos=tuple(arguments.videos),
+        cache=arguments.cache,
+        politeness=Politeness(
+            rates=tuple(arguments.rate),
+            connections=arguments.connections,
+            rest_seconds=arguments.rest,
+            attempts=arguments.attempts,
+            patience_seconds=arguments.patience * 60,
+        ),
+        cookies=arguments.cookies,
+        proxy=arguments.proxy,
+        largest_bytes=int(arguments.largest * 1e9),
+        short_side=arguments.short_side,
+        ask_again=ask_again,
+    )
+
+
+_UNITS_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def _rate(text: str) -> tuple[str, float]:
+    """(host or "", requests per second)."""
+    host, _, rate = text.rpartition("=")
+    number, _, unit = rate.partition("/")
+    try:
+        return host.lower(), float(number) / _UNITS_SECONDS[unit]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate such as 2/s, 300/h or host=2/s") from None
 
 
 def _add_where(where) -> None:
@@ -156,7 +223,7 @@ def _add_running(run) -> None:
         type=_words,
         default=(),
         metavar="LIST",
-        help="rows refused for these reasons are tried again, such as not_found,fetch_failed after adding videos",
+        help="rows refused for these reasons are tried again, such as not_found,network after adding videos",
     )
     run.add_argument(
         "--max-refused", type=_share, default=None, metavar="N|N%",
@@ -214,7 +281,8 @@ def job_from(arguments: argparse.Namespace) -> Job:
     Raises:
       BadOption: if they make no sense together.
     """
-    if bool(arguments.annotations) != bool(arguments.videos):
+    places = arguments.videos or arguments.cache
+    if bool(arguments.annotations) != bool(places):
         given, missing = ("--annotations", "--videos") if arguments.annotations else ("--videos", "--annotations")
         raise BadOption(f"{given} also needs {missing}; with neither, the sample data set is prepared")
     annotations = tuple(arguments.annotations or (str(sample.ANNOTATIONS),))
@@ -225,7 +293,7 @@ def job_from(arguments: argparse.Namespace) -> Job:
         raise BadOption(f"--gpus and --gpu-memory: engine {recipe.engine}{why} does not run on a GPU")
     return Job(
         annotations=annotations,
-        videos=arguments.videos or str(sample.VIDEOS),
+        fetching=fetching_from(arguments) if places else Fetching((str(sample.VIDEOS),)),
         output=arguments.output or Path(f"{name}-prepared"),
         recipe=recipe,
         splits=(arguments.split,) if arguments.split else (),

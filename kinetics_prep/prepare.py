@@ -19,17 +19,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kinetics_prep import flow, ledger, record, shards, sources, video
+from kinetics_prep import flow, ledger, record, shards, video
 from kinetics_prep.annotations import Annotation
 from kinetics_prep.atomic import sha256_of
 from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip, Video
-from kinetics_prep.errors import CLIP_ERRORS, ClipError, FetchFailed
+from kinetics_prep.errors import BY_REASON, ClipError, UnreadableFile
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.ledger import LedgerRow
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import ShardTask
-from kinetics_prep.sources import Fetched
+from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
 
 SAME_LENGTH_SHARE = 0.15
 """A file is about as long as a clip if it differs by no more of the clip's length. Copies of 10 s
@@ -46,17 +46,16 @@ class Workshop:
     digest: str
     versions: str
     """As JSON, for the ledger."""
-    videos: str
-    """As after --videos."""
+    fetching: Fetching
     scratch: str
     hardware: Hardware = ANY_HARDWARE
     run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     """Tells runs in one process apart: a folder is listed once a run, not once a process."""
 
     @property
-    def source(self):
+    def sources(self) -> Sources:
         with _OPENING:  # else each thread of a pool would list the folder for itself
-            return _source(self.run, self.videos, self.scratch)
+            return _sources(self.run, self.fetching, self.scratch)
 
     @property
     def engine(self):
@@ -78,8 +77,8 @@ _OPENING = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
-def _source(run: str, videos: str, scratch: str):
-    return sources.open_source(videos, Path(scratch))
+def _sources(run: str, fetching: Fetching, scratch: str) -> Sources:
+    return open_sources(fetching, Path(scratch))
 
 
 @functools.lru_cache(maxsize=1)
@@ -95,14 +94,18 @@ class Stopwatch:
     def __init__(self):
         self.seconds = {}
         self._begun = time.monotonic()
+        self._within = 0.0
 
     @contextlib.contextmanager
     def __call__(self, name: str):
-        begun = time.monotonic()
+        """Adds the seconds of a block to `name`; those of a block within it count there alone."""
+        begun, before, self._within = time.monotonic(), self._within, 0.0
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
+            spent = time.monotonic() - begun
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._within
+            self._within = before + spent
 
     def reading(self) -> dict[str, float]:
         """All the seconds since birth, and those under names."""
@@ -124,13 +127,12 @@ def settle(row: PlanRow, workshop: Workshop) -> tuple[LedgerRow, bytes | None]:
     except ClipError as error:
         data = None
         facts |= {"status": ledger.REFUSED, "reason": error.reason, "message": str(error)}
-        facts["attempts"] = max(facts.get("attempts", 0), 0 if row.refusal_reason else error.attempts)
+        facts["attempts"] = error.attempts
     return _ledger_row(row, workshop, facts | stopwatch.reading()), data
 
 
 def _refusal(row: PlanRow) -> ClipError:
-    kind = next(error for error in CLIP_ERRORS if error.reason == row.refusal_reason)
-    return kind(row.refusal_message)
+    return BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
 
 
 def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
@@ -154,19 +156,12 @@ def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
 def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict) -> bytes:
     """The walk of one row. What is learnt on the way goes into `facts`, which survive an error."""
     recipe, annotation = workshop.recipe, row.annotation
-    with contextlib.ExitStack() as stack:
-        with stopwatch("seconds_fetch"):
-            fetched = stack.enter_context(workshop.source.fetch(row))
-            facts |= {"attempts": fetched.attempts, "source": fetched.origin}
-            facts |= _fingerprint(fetched)
-        with stopwatch("seconds_decode"):
-            seconds = _longest_seconds(annotation, recipe)
-            clip, trimmed = _decode(annotation, seconds, fetched, recipe)
-            if annotation.end_seconds is None and clip.ends_early:  # it ends where it should
-                seconds, clip = float(len(clip) / clip.fps), dataclasses.replace(clip, ends_early=False)
+    with stopwatch("seconds_fetch"):
+        use = functools.partial(_cut, annotation, recipe, stopwatch, facts)
+        fetched, clip, seconds, trimmed = workshop.sources.bring(row, use)
     facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
-    notes = _notes(clip, trimmed)
+    notes = [*_notes(clip, trimmed), *fetched.notes]
     with stopwatch("seconds_flow"):
         quantized = quantized_flow(clip, workshop.engine, recipe, notes)
     facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
@@ -183,11 +178,28 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
         return made.to_bytes()
 
 
+def _cut(annotation: Annotation, recipe: Recipe, stopwatch: Stopwatch, facts: dict, fetched: Fetched):
+    """The clip in a file: (fetched, clip, how long it should be, whether the file was taken as trimmed)."""
+    facts |= {"attempts": fetched.attempts, "source": fetched.origin, "source_kind": fetched.source}
+    try:
+        facts |= _fingerprint(fetched)
+        with stopwatch("seconds_decode"):
+            seconds = _longest_seconds(annotation, recipe)
+            clip, trimmed = _decode(annotation, seconds, fetched, recipe)
+    except ClipError as error:
+        error.attempts = fetched.attempts
+        raise
+    if annotation.end_seconds is None and clip.ends_early:  # it ends where it should
+        seconds, clip = float(len(clip) / clip.fps), dataclasses.replace(clip, ends_early=False)
+    return fetched, clip, seconds, trimmed
+
+
 def _fingerprint(fetched: Fetched) -> dict:
     try:
-        return {"source_sha256": sha256_of(fetched.path), "source_bytes": fetched.path.stat().st_size}
+        sha256 = fetched.sha256 or sha256_of(fetched.path)
+        return {"source_sha256": sha256, "source_bytes": fetched.path.stat().st_size}
     except OSError as error:  # no right to read it, gone since it was found, a failing disk
-        raise FetchFailed(f"{fetched.origin} cannot be read: {error.strerror}", fetched.attempts) from None
+        raise UnreadableFile(f"{fetched.origin} cannot be read: {error.strerror}") from None
 
 
 def _notes(clip: Clip, trimmed: bool) -> list[str]:

@@ -1,14 +1,17 @@
 """What tests share: real data where it is at hand, videos we render ourselves, a recipe that is quick."""
 
 import subprocess
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import loopback
 import numpy as np
 import pytest
 
 from kinetics_prep import ffmpeg_tool
 from kinetics_prep.flow import TVL1
+from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -61,3 +64,27 @@ def number_of(frame: np.ndarray) -> int:
     width = frame.shape[1]
     centres = ((np.arange(16) + 0.5) * width / 16).astype(int)
     return int(((frame[frame.shape[0] // 2, centres, 1] > 127) << np.arange(16)).sum())
+
+
+def plan_row(media_id="abc", start=5.0, end=15.0, split="train", label="using segway") -> PlanRow:
+    return PlanRow(
+        shard=0,
+        index=0,
+        clip_id=f"{media_id}_{start}_{end}",
+        media_id=media_id,
+        label=label,
+        label_index=0,
+        split=split,
+        start_seconds=start,
+        end_seconds=end,
+        annotation_file="rows.csv",
+        annotation_line=2,
+    )
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[loopback.Server]:
+    """An HTTP server on loopback."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with loopback.running() as server:
+        yield server

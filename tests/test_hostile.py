@@ -21,6 +21,7 @@ import pytest
 from kinetics_prep import ledger, prepare
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.record import Record
+from kinetics_prep.sources import Fetching
 
 CLIP_SECONDS, FPS = 10, 25
 
@@ -118,7 +119,7 @@ def settled(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
         annotation_line=1,
     )
     workshop = prepare.Workshop(
-        recipe=recipe, digest="0" * 16, versions="{}", videos=str(path.parent), scratch=str(scratch)
+        recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((str(path.parent),)), scratch=str(scratch)
     )
     return prepare.settle(row, workshop)
 

@@ -21,6 +21,7 @@ from kinetics_prep.flow import ENGINES
 from kinetics_prep.flow.cuda import GPU, TVL1CUDA
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.shards import Layout
+from kinetics_prep.sources import Fetching
 
 QUICK = (
     *("--fps", "5", "--short-side", "32", "--clip-seconds", "1", "--min-seconds", "0.4", "--clips-per-shard", "3"),
@@ -265,11 +266,17 @@ def test_the_portable_runner_writes_the_same_bytes(command, reference, tmp_path,
     assert digests(tmp_path / "out") == digests(reference)
 
 
+def from_places(command, *places) -> list[str]:
+    """The command with videos from elsewhere."""
+    place = command.index("--videos") + 1
+    return [*command[:place], *map(str, places), *command[place + 1 :]]
+
+
 def test_retry_takes_up_what_was_refused_and_computes_nothing_twice(command, videos, reference, tmp_path):
     folder, output = tmp_path / "videos", tmp_path / "out"
     shutil.copytree(videos, folder)
     (folder / "video2.mp4").unlink()
-    elsewhere = [*command, "--videos", str(folder), "--output", str(output)]
+    elsewhere = [*from_places(command, folder), "--output", str(output)]
     assert main(elsewhere) == OK
     before = ledger(output)
     assert sum(row["reason"] == "not_found" for row in before.values()) == 3
@@ -386,6 +393,13 @@ def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
         (("--gpu-memory", "nan"), "--gpu-memory is nan, expected GB"),
         (("--gpu-memory", "0"), "--gpu-memory is 0, expected GB"),
         (("--limit", "0"), "expected at least 1"),
+        (("--videos", "ftp://host/{id}"), "expected a folder, a tar archive, an http(s) URL template"),
+        (("--cache", __file__), "cannot be made"),
+        (("--rate", "0/s"), "expected a positive number"),
+        (("--connections", "0"), "--connections is 0, expected 1 to 1000"),
+        (("--attempts", "0"), "--attempts is 0, expected 1 to 100"),
+        (("--largest", "0"), "--largest is 0, expected GB"),
+        (("--cookies", "nowhere.txt"), "--cookies"),
         (("--runner", "Magic"), "--runner Magic: "),
         (("--retry", "malformed_row"), "expected one or more of not_found"),
         (("--retry", "bad_luck"), "--retry bad_luck: expected one or more of not_found"),
@@ -401,6 +415,13 @@ def test_what_the_user_must_mend_is_one_line_and_exit_code_2(command, change, me
         pytest.fail("it went on")
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("kinetics-prep: ") and message in said
+
+
+@pytest.mark.parametrize("rate", ["5", "5/fortnight", "x/s", "host=", "/s"])
+def test_a_rate_that_is_none_is_refused(command, capsys, rate):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--rate", rate])
+    assert "is no rate such as 2/s, 300/h or host=2/s" in capsys.readouterr().err
 
 
 def test_an_unknown_split_is_refused_by_name(command, capsys):
@@ -690,7 +711,7 @@ def test_pipelines_flow_is_the_same_job(videos, annotations, command, reference,
 
 def test_settle_can_be_called_in_a_repl(reference, videos, quick_recipe):
     row = next(row for row in plan.read(Layout(reference).plan("train")) if row.media_id == "video1")
-    workshop = prepare.Workshop(quick_recipe, "digest", "{}", str(videos), os.devnull)
+    workshop = prepare.Workshop(quick_recipe, "digest", "{}", Fetching((str(videos),)), os.devnull)
     settled, record = prepare.settle(row, workshop)
     assert settled.status == "written" and settled.frames == 5 and len(record) == settled.record_bytes
 
@@ -699,7 +720,7 @@ def test_settle_can_be_called_in_a_repl(reference, videos, quick_recipe):
 def test_an_interrupt_ends_the_run_at_once_and_says_that_it_goes_on(number, command, tmp_path):
     from kinetics_prep import sample
 
-    slow = with_rows(command, sample.ANNOTATIONS, tmp_path / "out", "--videos", str(sample.VIDEOS))
+    slow = with_rows(from_places(command, sample.VIDEOS), sample.ANNOTATIONS, tmp_path / "out")
     slow += ["--short-side", "256", "--fps", "25", "--tvl1", "warps=5", "iterations=300"]
     process = spawn(*slow)
     for line in process.stderr:

@@ -22,6 +22,7 @@ from kinetics_prep.formats import tfrecord
 from kinetics_prep.prepare import Workshop
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.record import FEATURES, Record
+from kinetics_prep.sources import Fetching
 
 LABELS = LabelMap(("abseiling", "making tea", "zumba"))
 
@@ -97,7 +98,9 @@ def prepare_shard(folder: Path, recipe: Recipe, label: str | None = "making tea"
     write_video(folder / "blocks.mp4", np.stack([np.roll(blocks, 2 * k, axis=1) for k in range(60)]))
     row = Row("rows.csv", 2, Annotation("blocks", 1.0, 2.0, "train", label), split="train")
     (planned,) = plan.arrange([row], "train", LABELS, recipe.clips_per_shard)
-    workshop = Workshop(recipe=recipe, digest="digest", versions="{}", videos=str(folder), scratch=str(folder))
+    workshop = Workshop(
+        recipe=recipe, digest="digest", versions="{}", fetching=Fetching((str(folder),)), scratch=str(folder)
+    )
     settled, data = prepare.settle(planned, workshop)
     assert data is not None, settled
     shard = folder / "train-00000-of-00001.tfrecord"

@@ -1,39 +1,25 @@
 """Where a row's video comes from: which file of a folder, which answer of a server, and whether it is trimmed."""
 
-import contextlib
-import http.server
 import json
 import os
-import threading
-import urllib.parse
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from conftest import numbered_frames, write_video
+from conftest import numbered_frames, plan_row, write_video
 
 from kinetics_prep import ledger, prepare
 from kinetics_prep.annotations import Annotation
 from kinetics_prep.clip import Video
-from kinetics_prep.errors import BadOption, ClipError, FetchFailed, NotFound
+from kinetics_prep.errors import BadOption, ClipError, NotFound
 from kinetics_prep.plan import PlanRow
-from kinetics_prep.sources import SOURCES, Folder, HttpTemplate, open_source
+from kinetics_prep.sources import SOURCES, Fetching, Folder, open_sources
 
 
-def plan_row(media_id="abc", start=5.0, end=15.0, split="train", label="using segway") -> PlanRow:
-    return PlanRow(
-        shard=0,
-        index=0,
-        clip_id=f"{media_id}_{start}_{end}",
-        media_id=media_id,
-        label=label,
-        label_index=0,
-        split=split,
-        start_seconds=start,
-        end_seconds=end,
-        annotation_file="rows.csv",
-        annotation_line=2,
-    )
+def opened(text: str, scratch: Path):
+    """The one source that `text` means."""
+    (place,) = open_sources(Fetching((text,)), scratch).places
+    return place
 
 
 @pytest.fixture
@@ -45,7 +31,7 @@ def videos(tmp_path):
             path = tmp_path / "videos" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        return open_source(str(tmp_path / "videos"), tmp_path / "scratch")
+        return opened(str(tmp_path / "videos"), tmp_path / "scratch")
 
     return make
 
@@ -172,7 +158,7 @@ def test_links_are_followed_and_loops_end(videos, tmp_path):
 def test_a_folder_without_any_video_is_a_mistake(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(BadOption, match="there is no video below this folder"):
-        open_source(str(tmp_path), tmp_path / "scratch")
+        opened(str(tmp_path), tmp_path / "scratch")
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "named pipe", "folder"])
@@ -213,7 +199,7 @@ def test_a_name_that_is_not_utf8_can_be_prepared(tmp_path, quick_recipe):
 @pytest.mark.parametrize("text", ["no/such/folder", __file__])
 def test_videos_must_be_a_folder(tmp_path, text):
     with pytest.raises(BadOption, match="is not a folder"):
-        open_source(text, tmp_path)
+        opened(text, tmp_path)
 
 
 def test_every_source_says_what_it_accepts():
@@ -223,8 +209,8 @@ def test_every_source_says_what_it_accepts():
 
 @pytest.mark.parametrize("text", ["ftp://host/{id}.mp4", "gs://bucket/{id}.mp4", "file:///tmp"])
 def test_an_address_of_another_kind_is_no_source(tmp_path, text):
-    with pytest.raises(BadOption, match="expected a folder or an http"):
-        open_source(text, tmp_path)
+    with pytest.raises(BadOption, match="expected a folder, a tar archive, an http"):
+        opened(text, tmp_path)
 
 
 # Taken as trimmed
@@ -257,7 +243,7 @@ def test_a_bare_file_is_trimmed_if_too_short_for_the_row_and_as_long_as_the_clip
 
 def settle(row: PlanRow, videos: str, tmp_path: Path, recipe):
     workshop = prepare.Workshop(
-        recipe=recipe, digest="0" * 16, versions="{}", videos=videos, scratch=str(tmp_path / "scratch")
+        recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((videos,)), scratch=str(tmp_path / "scratch")
     )
     return prepare.settle(row, workshop)
 
@@ -273,249 +259,3 @@ def test_the_ledger_says_which_files_were_taken_as_trimmed(tmp_path, quick_recip
     assert (row.status, row.taken_as_trimmed, row.source) == (ledger.WRITTEN, taken_as_trimmed, name)
     assert ("taken as trimmed" in (row.notes or "")) == taken_as_trimmed
     assert row.frames == 5 and data is not None
-
-
-# HTTP
-
-
-class Server:
-    """A real server on loopback that gives each path its prepared answers, one after another."""
-
-    def __init__(self):
-        self.answers: dict[str, list] = {}
-        self.requested: list[str] = []
-        owner = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                owner.requested.append(self.path)
-                answers = owner.answers.get(self.path, [(404, {}, b"")])
-                status, headers, body = answers.pop(0) if len(answers) > 1 else answers[0]
-                self.send_response(status)
-                for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                    if value is not None:
-                        self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def says(self, path: str, *answers) -> None:
-        self.answers[path] = list(answers)
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.http.shutdown()
-    thread.join()
-    server.http.server_close()
-
-
-@pytest.fixture
-def fetch(server, tmp_path):
-    """Fetches a row through a template that continues the server's URL; checks that nothing stays in scratch."""
-    scratch = tmp_path / "scratch"
-
-    @contextlib.contextmanager
-    def fetch(template: str, row: PlanRow):
-        try:
-            with HttpTemplate(server.url + template, scratch, pause_seconds=0).fetch(row) as fetched:
-                yield fetched
-        finally:
-            assert not list(scratch.iterdir())
-
-    return fetch
-
-
-OK, MISSING, BROKEN = (200, {}, b"video"), (404, {}, b""), (500, {}, b"oops")
-CUT_SHORT = (200, {"Content-Length": "1000"}, b"only this")
-
-
-def test_a_whole_video_has_no_end_to_put_into_an_address(server, fetch, tmp_path):
-    server.says("/abc.mp4", OK)
-    with fetch("/{id}.mp4", plan_row(start=0.0, end=None)) as fetched:
-        assert fetched.path.read_bytes() == b"video"
-    (tmp_path / "scratch").mkdir(exist_ok=True)
-    with pytest.raises(FetchFailed, match="the row is a whole video"), fetch("/{id}_{end}.mp4", plan_row(end=None)):
-        pass
-
-
-def test_a_template_downloads_the_video_of_a_row(server, fetch):
-    server.says("/abc.mp4", OK)
-    with fetch("/{id}.mp4", plan_row()) as fetched:
-        assert fetched.path.read_bytes() == b"video"
-        assert (fetched.name, fetched.origin) == ("abc.mp4", server.url + "/abc.mp4")
-        assert (fetched.begins_seconds, fetched.attempts) == (None, 1)
-
-
-@pytest.mark.parametrize(
-    "template, path",
-    [
-        ("/{id}_{start:06d}_{end:06d}.mp4", "/abc_000005_000015.mp4"),
-        ("/{id}_{start}_{end}.mp4", "/abc_5_15.mp4"),
-        ("/{split}/{label}/{id}.mp4?t={start}", "/train/using%20segway/abc.mp4?t=5"),
-        ("/{id}_{start:.1f}.mp4", "/abc_5.0.mp4"),
-    ],
-)
-def test_an_address_that_says_start_gives_the_clip_itself(server, fetch, template, path):
-    server.says(path, OK)
-    with fetch(template, plan_row()) as fetched:
-        assert fetched.begins_seconds == 5.0
-    assert server.requested == [path]
-
-
-def test_fractions_of_seconds_go_into_the_address_as_they_are(server, fetch):
-    server.says("/abc_1.5_11.25.mp4", OK)
-    with fetch("/{id}_{start}_{end}.mp4", plan_row("abc", 1.5, 11.25)) as fetched:
-        assert fetched.begins_seconds == 1.5
-
-
-def test_fractions_that_do_not_fit_the_template_refuse_the_row(fetch, tmp_path):
-    (tmp_path / "scratch").mkdir()
-    with (
-        pytest.raises(FetchFailed, match=r"does not fit start 1\.5"),
-        fetch("/{id}_{start:06d}", plan_row("abc", 1.5, 2)),
-    ):
-        pass
-
-
-@pytest.mark.parametrize("media_id", ["a b", "a&b=c", "a+b", "(a) [b]", "it's", "été", "-abc", "a,b.c"])
-def test_an_odd_id_arrives_at_the_server_as_it_is(server, fetch, media_id):
-    server.answers = {f"/v/{urllib.parse.quote(media_id, safe='')}.mp4": [OK]}
-    with fetch("/v/{id}.mp4", plan_row(media_id)) as fetched:
-        assert fetched.name == f"{media_id}.mp4"
-    (requested,) = server.requested
-    assert urllib.parse.unquote(requested) == f"/v/{media_id}.mp4"
-
-
-@pytest.mark.parametrize("status", [404, 410])
-def test_what_the_server_does_not_have_is_not_found_and_asked_for_once(server, fetch, status):
-    server.says("/abc.mp4", (status, {}, b""))
-    with pytest.raises(NotFound, match=f"HTTP {status}"), fetch("/{id}.mp4", plan_row()):
-        pass
-    assert len(server.requested) == 1
-
-
-@pytest.mark.parametrize("status", [401, 403, 451])
-def test_what_the_server_refuses_is_asked_for_once(server, fetch, status):
-    server.says("/abc.mp4", (status, {}, b""))
-    with pytest.raises(FetchFailed, match=f"HTTP {status}") as caught, fetch("/{id}.mp4", plan_row()):
-        pass
-    assert len(server.requested) == caught.value.attempts == 1
-
-
-@pytest.mark.parametrize(
-    "failure", [BROKEN, (503, {}, b""), (429, {}, b""), CUT_SHORT], ids=["500", "503", "429", "cut"]
-)
-def test_a_passing_failure_is_tried_again(server, fetch, failure):
-    server.says("/abc.mp4", failure, OK)
-    with fetch("/{id}.mp4", plan_row()) as fetched:
-        assert (fetched.path.read_bytes(), fetched.attempts) == (b"video", 2)
-
-
-@pytest.mark.parametrize("failure", [BROKEN, CUT_SHORT, (204, {}, b"")], ids=["500", "cut", "204"])
-def test_a_failure_that_stays_is_given_up_after_three_attempts(server, fetch, failure):
-    server.says("/abc.mp4", failure)
-    with pytest.raises(FetchFailed, match="3 attempts") as caught, fetch("/{id}.mp4", plan_row()):
-        pass
-    assert len(server.requested) == caught.value.attempts == 3
-
-
-@pytest.mark.parametrize("final", [MISSING, (403, {}, b"")], ids=["404", "403"])
-def test_a_refusal_counts_the_failures_before_it(server, fetch, final):
-    server.says("/abc.mp4", BROKEN, final)
-    with pytest.raises(ClipError) as caught, fetch("/{id}.mp4", plan_row()):
-        pass
-    assert len(server.requested) == caught.value.attempts == 2
-
-
-def test_a_server_that_is_not_there_is_tried_three_times(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    nobody = Server()
-    nobody.http.server_close()
-    source = HttpTemplate(nobody.url + "/{id}", tmp_path / "scratch", pause_seconds=0)
-    with pytest.raises(FetchFailed, match="3 attempts"), source.fetch(plan_row()):
-        pass
-    assert not list((tmp_path / "scratch").iterdir())
-
-
-@pytest.mark.parametrize("length", ["many", "-1", "1e3"])
-def test_a_length_that_is_no_number_does_not_stop_the_run(server, fetch, length):
-    server.says("/abc.mp4", (200, {"Content-Length": length}, b"video"))
-    try:
-        with fetch("/{id}.mp4", plan_row()) as fetched:
-            assert fetched.path.read_bytes() == b"video"
-    except FetchFailed:
-        pass  # as right
-
-
-def test_a_body_of_unknown_length_is_taken_whole(server, fetch):
-    server.says("/abc.mp4", (200, {"Content-Length": None}, b"video"))
-    with fetch("/{id}.mp4", plan_row()) as fetched:
-        assert fetched.path.read_bytes() == b"video"
-
-
-def test_a_redirection_is_followed_and_the_row_keeps_the_address_it_asked_for(server, fetch):
-    server.says("/abc.mp4", (302, {"Location": "/there/x.webm"}, b""))
-    server.says("/there/x.webm", OK)
-    with fetch("/{id}.mp4", plan_row()) as fetched:
-        assert fetched.path.read_bytes() == b"video"
-        assert (fetched.name, fetched.origin) == ("abc.mp4", server.url + "/abc.mp4")
-
-
-@pytest.mark.parametrize(
-    "location", ["/abc.mp4", "file:///etc/hostname", "http://", "/missing.mp4", "http://a..b/", "http://[::1/"]
-)
-def test_a_redirection_that_leads_nowhere_is_refused(server, fetch, location):
-    server.says("/abc.mp4", (302, {"Location": location}, b""))
-    with pytest.raises((FetchFailed, NotFound)), fetch("/{id}.mp4", plan_row()):
-        pass
-
-
-def test_the_servers_name_is_never_a_local_path(server, fetch, tmp_path):
-    server.says("/..%2F..%2Fescaped.mp4?abc", OK)
-    with fetch("/..%2F..%2Fescaped.mp4?{id}", plan_row()):
-        assert [path.parent for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "scratch"]
-
-
-def test_the_download_goes_even_if_preparing_it_fails(server, fetch):
-    server.says("/abc.mp4", OK)
-    with pytest.raises(ZeroDivisionError), fetch("/{id}.mp4", plan_row()):
-        raise ZeroDivisionError
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "http://host/video.mp4",
-        "http://host/{youtube_id}.mp4",
-        "http://host/{id}{",
-        "http://host/{id}_{}.mp4",
-        "http://host/{id}_{0}.mp4",
-        "http://host/{id:06d}.mp4",
-        "http://host/{id.__class__}.mp4",
-        "http://host/{id}_{start!x}.mp4",
-        "http://host/{id}_{start:06q}.mp4",
-    ],
-)
-def test_a_bad_template_is_refused_before_the_run(tmp_path, template):
-    with pytest.raises(BadOption, match="--videos"):
-        open_source(template, tmp_path)
-
-
-def test_a_row_is_prepared_from_a_server_to_its_ledger_row(server, tmp_path, quick_recipe):
-    video = write_video(tmp_path / "served.mp4", numbered_frames(75)).read_bytes()
-    server.says("/abc.mp4", (200, {}, video))
-    row, data = settle(plan_row("abc", 1.0, 2.0), server.url + "/{id}.mp4", tmp_path, quick_recipe)
-    assert (row.status, row.attempts, row.source) == (ledger.WRITTEN, 1, server.url + "/abc.mp4")
-    assert (row.source_bytes, row.frames) == (len(video), 5) and data is not None
-    assert not list((tmp_path / "scratch").iterdir())

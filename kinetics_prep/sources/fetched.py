@@ -1,4 +1,4 @@
-"""Fetched: a video file that a source has brought, and which part of the video it holds."""
+"""What a source has brought: a local file, and which part of the video it holds."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,14 @@ class Fetched:
     name: str
     """The file's own name, for the record."""
     origin: str
-    """Where it came from, for the ledger: a path below the folder, or a URL."""
+    """Where it came from, for the ledger: a path below the folder, a member of an archive, or a URL."""
     begins_seconds: float | None = None
     """Where on the video's clock the file begins; None for a file that should be the whole video."""
     attempts: int = 1
+    """How often it was asked for."""
+    sha256: str | None = None
+    """Of the file, where it is known already."""
+    source: str | None = None
+    """The kind of source that it came from, a name of `SOURCES`."""
+    notes: tuple[str, ...] = ()
+    """What else one should know of it."""

@@ -12,6 +12,7 @@ from kinetics_prep.annotations import TIMED_NAME
 from kinetics_prep.errors import BadOption, NotFound
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources.fetched import Fetched
+from kinetics_prep.sources.fetching import Fetching
 
 _VIDEOS = frozenset(
     (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".mpg", ".mpeg", ".ts", ".mts")
@@ -28,12 +29,14 @@ _OTHERS = frozenset(
 class Folder:
     """A folder and everything below it, listed when opened."""
 
+    is_remote = False
+
     @staticmethod
     def accepts(text: str) -> bool:
         return "://" not in text
 
     @classmethod
-    def open(cls, text: str, scratch: Path) -> "Folder":
+    def open(cls, text: str, fetching: Fetching, scratch: Path) -> "Folder":
         if not os.path.isdir(text):
             raise BadOption(f"--videos {text!r} is not a folder")
         found = cls(Path(text).absolute())
@@ -64,7 +67,7 @@ class Folder:
             raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below --videos")
         _, _, path, begins_seconds = found[0]
         name = os.fsencode(path).decode("utf-8", "replace")
-        yield Fetched(self.root / path, os.path.basename(name), name, begins_seconds)
+        yield Fetched(self.root / path, os.path.basename(name), name, begins_seconds, source="folder")
 
 
 def _candidate(path: str, row: PlanRow) -> tuple | None:

@@ -5,56 +5,105 @@ the clip itself, one that says only `{id}` the whole video. `{split}` and `{labe
 """
 
 import contextlib
+import copy
+import email.utils
+import http.client
+import math
 import os
-import random
 import re
 import string
+import threading
 import time
 import urllib.parse
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import requests
 import urllib3
 
-from kinetics_prep.atomic import room_needed
-from kinetics_prep.errors import BadOption, ClipError, FetchFailed, NotFound
+from kinetics_prep.errors import (
+    BadAddress,
+    BadOption,
+    ClipError,
+    Forbidden,
+    Network,
+    NotFound,
+    Policy,
+    RateLimited,
+    ServerError,
+    TooLarge,
+    Truncated,
+    WrongContent,
+)
 from kinetics_prep.plan import PlanRow
-from kinetics_prep.sources.fetched import Fetched
+from kinetics_prep.sources import cookies
+from kinetics_prep.sources.arrived import Arrived
+from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.sources.partial import Partial
 
 _FIELDS = ("id", "start", "end", "split", "label")
-_GONE = (404, 410)
-_FINAL = (400, 401, 403, 405, 406, 414, 451)
-_TIMEOUT_SECONDS = (10, 60)  # to connect, and between two bytes
-_HEADERS = {"Accept-Encoding": "identity"}  # videos do not shrink, and what unpacks to a thousandfold is no video
-_ATTEMPTS = 3
-_LARGEST_BYTES = 8 << 30
+_KINDS = {
+    **dict.fromkeys((404, 410), NotFound),
+    **dict.fromkeys((401, 402, 403, 407), Forbidden),
+    408: Network,
+    429: RateLimited,
+    451: Policy,
+}
+_IS_NO_VIDEO = re.compile(
+    r"text/(?!plain)|image/(?!gif|apng|webp)|application/(?:json|xml|xhtml\+xml|pdf|javascript)\b", re.I
+)
+_CONNECT_SECONDS = 10
+_SLOWEST_BYTES_PER_SECOND = 100
+_BLOCK_BYTES = 1 << 18
+_MOST_REDIRECTIONS = 10
+# Videos do not shrink, and what unpacks to a thousandfold is no video.
+_HEADERS = {"Accept-Encoding": "identity"}
 
 
 class HttpTemplate:
-    """A template for the addresses of videos. Failures of the net are tried again twice."""
+    """A template for the addresses of videos."""
+
+    is_remote = True
+    attempts_if_forbidden = 1
 
     @staticmethod
     def accepts(text: str) -> bool:
         return text.startswith(("http://", "https://"))
 
     @classmethod
-    def open(cls, text: str, scratch: Path) -> "HttpTemplate":
-        return cls(text, scratch)
+    def open(cls, text: str, fetching: Fetching, scratch: Path) -> "HttpTemplate":
+        return cls(text, fetching)
 
-    def __init__(self, template: str, scratch: Path, pause_seconds: float = 1.0):
+    def __init__(self, template: str, fetching: Fetching):
         self._names = names = _names(template)
         if "id" not in names or not set(names) <= set(_FIELDS):
-            raise BadOption(f"--videos {template!r}: expected {{id}} in it, and no field but {', '.join(_FIELDS)}")
-        self.template, self.scratch, self.pause_seconds = template, scratch, pause_seconds
+            raise BadOption(
+                f"--videos {shown(template)!r}: expected {{id}} in it, and no field but {', '.join(_FIELDS)}"
+            )
+        self.template, self.fetching = template, fetching
         self.gives_pieces = "start" in names
         try:
-            self.address("x", 0, 10, "train", "x")
+            self.host = urllib.parse.urlsplit(self._format("x", 0, 10, "train", "x")).hostname or ""
         except (ValueError, IndexError, KeyError) as error:
-            raise BadOption(f"--videos {template!r} is not a template: {error}") from None
+            raise BadOption(f"--videos {shown(template)!r} is not a template: {error}") from None
+        if not self.host:
+            raise BadOption(f"--videos {shown(template)!r}: there is no host in it")
+        self._cookies = cookies.read(fetching.cookies)
+        self._threads = threading.local()
 
-    def address(self, media_id, start_seconds, end_seconds, split, label) -> str:
+    def address(self, row: PlanRow) -> str:
+        """The address of a row's video.
+
+        Raises:
+          BadAddress: if the template asks for what the row has not.
+        """
+        try:
+            return self._format(row.media_id, row.start_seconds, row.end_seconds, row.split, row.label)
+        except ValueError as error:
+            times = f"start {row.start_seconds} and end {row.end_seconds}"
+            raise BadAddress(f"{shown(self.template)} does not fit {times}: {error}", attempts=0) from None
+
+    def _format(self, media_id, start_seconds, end_seconds, split, label) -> str:
         """The address for these values, each quoted for a URL."""
         if end_seconds is None and "end" in self._names:
             raise ValueError("the row is a whole video")
@@ -63,84 +112,181 @@ class HttpTemplate:
         words = [urllib.parse.quote(word or "", safe="") for word in (media_id, split, label)]
         return self.template.format(id=words[0], start=times[0], end=times[1], split=words[1], label=words[2])
 
-    @contextlib.contextmanager
-    def fetch(self, row: PlanRow) -> Iterator[Fetched]:
-        """Downloads the video of a row to a file that goes when the context ends.
+    def origin(self, row: PlanRow) -> str:
+        """The address as it may be written down."""
+        return shown(self.address(row))
+
+    def download(self, row: PlanRow, path: Path, ask: Callable[[str], None]) -> Arrived:
+        """Downloads the video of a row to `path`, where nothing is before it is whole.
+
+        What an earlier attempt got stands beside `path`, and is gone on from if the server says that it still holds
+        the same.
+
+        Args:
+          ask: called with the host before each request; returns when that may be made.
 
         Raises:
-          NotFound: if the server says so (404, 410).
-          FetchFailed: if it refuses, or still fails at the third attempt.
+          ClipError: of the kind that says what happened.
         """
-        try:
-            address = self.address(row.media_id, row.start_seconds, row.end_seconds, row.split, row.label)
-        except ValueError as error:
-            times = f"start {row.start_seconds} and end {row.end_seconds}"
-            raise FetchFailed(f"{self.template} does not fit {times}: {error}") from None
-        name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path)) or row.media_id
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        # Only letters of the server's name become part of a local one; messages say it.
-        path = self.scratch / f"{uuid.uuid4().hex}-{re.sub('[^A-Za-z0-9_-]', '_', name)[:60]}"
-        try:
-            with room_needed(path):
-                attempts = self._download(address, path)
-            begins_seconds = row.start_seconds if self.gives_pieces else None
-            yield Fetched(path, name, address, begins_seconds, attempts)
-        finally:
-            path.unlink(missing_ok=True)
+        address = self.address(row)
+        partial = Partial(path, address)
+        with _as_clip_errors(shown(address)):
+            with self._answer(address, partial, ask) as answer:
+                notes = _receive(shown(address), answer, partial, self.fetching)
+            partial.finish()
+        name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path))
+        return Arrived(name or row.media_id, notes)
 
-    def _download(self, address: str, path: Path) -> int:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                _get(address, path)
-                return attempt
-            except ClipError as error:
-                error.attempts = attempt
-                raise
-            except _Passing as error:
-                if attempt == _ATTEMPTS:
-                    raise FetchFailed(f"{address}: {error}, {attempt} attempts", attempts=attempt) from None
-                time.sleep(self.pause_seconds * 2**attempt * random.uniform(0.5, 1))
-        raise AssertionError("unreachable")
+    @contextlib.contextmanager
+    def _answer(self, address: str, partial: Partial, ask: Callable[[str], None]) -> Iterator[requests.Response]:
+        """The answer at the end of all redirections, each of which counts as a request to its host."""
+        session, at = self._session(), address
+        timeout = (min(_CONNECT_SECONDS, self.fetching.silence_seconds), self.fetching.silence_seconds)
+        for _ in range(_MOST_REDIRECTIONS + 1):
+            ask(urllib.parse.urlsplit(at).hostname or "")
+            headers = _HEADERS | partial.headers()
+            with session.get(at, stream=True, allow_redirects=False, timeout=timeout, headers=headers) as answer:
+                target = session.get_redirect_target(answer)
+                if target is None:
+                    yield answer
+                    return
+            at = _joined(at, target)
+        raise BadAddress(f"{shown(address)}: over {_MOST_REDIRECTIONS} redirections")
+
+    def _session(self) -> requests.Session:
+        # Sessions keep connections open, and are not made for several threads at once.
+        if not hasattr(self._threads, "session"):
+            session = requests.Session()
+            if self._cookies:
+                session.cookies.update(copy.copy(self._cookies))
+            if self.fetching.proxy:
+                session.proxies = {"http": self.fetching.proxy, "https": self.fetching.proxy}
+            self._threads.session = session
+        return self._threads.session
 
 
-class _Passing(Exception):
-    """Worth another attempt."""
-
-
-def _get(address: str, path: Path) -> None:
+@contextlib.contextmanager
+def _as_clip_errors(shown_address: str) -> Iterator[None]:
     try:
-        with requests.get(address, stream=True, timeout=_TIMEOUT_SECONDS, headers=_HEADERS) as answer:
-            if answer.status_code in _GONE:
-                raise NotFound(f"{address}: HTTP {answer.status_code}")
-            if answer.status_code in _FINAL:
-                raise FetchFailed(f"{address}: HTTP {answer.status_code} {answer.reason}")
-            if answer.status_code != 200:
-                raise _Passing(f"HTTP {answer.status_code} {answer.reason}")
-            _save(address, answer, path)
-    except requests.TooManyRedirects as error:
-        raise FetchFailed(f"{address}: {error}") from None
-    except requests.RequestException as error:
-        raise _Passing(f"{type(error).__name__}: {error}") from None
-    except (urllib3.exceptions.HTTPError, ValueError) as error:  # which requests lets through, of answers gone wild
-        raise _Passing(f"{type(error).__name__}: {error}") from None
+        yield
+    except ClipError:
+        raise
+    except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError) as error:
+        raise Truncated(f"{shown_address}: broke off: {error}") from None
+    except ValueError as error:  # what requests and urllib raise of addresses that are none
+        raise BadAddress(f"{shown_address}: {error}") from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+        # requests lets some of the others through, of answers gone wild
+        raise Network(f"{shown_address}: {type(error).__name__}: {error}") from None
 
 
-def _save(address: str, answer: requests.Response, path: Path) -> None:
-    expected = answer.headers.get("Content-Length")
-    encoded = answer.headers.get("Content-Encoding")
-    received = 0
-    with open(path, "wb") as file:
-        for block in answer.iter_content(1 << 20):
-            received += len(block)
-            if received > _LARGEST_BYTES:
-                raise FetchFailed(f"{address}: over {_LARGEST_BYTES >> 30} GiB")
-            file.write(block)
-    if expected is not None and expected.isdecimal() and not encoded and received != int(expected):
-        raise _Passing(f"body ended after {received} of {expected} bytes")
+def _joined(address: str, target: str) -> str:
+    try:
+        joined = urllib.parse.urljoin(address, target)
+        if HttpTemplate.accepts(joined) and urllib.parse.urlsplit(joined).hostname:
+            return joined
+    except ValueError:
+        pass
+    raise BadAddress(f"{shown(address)} leads to {shown(target)!r:.200}")
+
+
+def _receive(here: str, answer: requests.Response, partial: Partial, fetching: Fetching) -> tuple[str, ...]:
+    """Takes an answer in, whatever it is; returns what else one should know of it."""
+    if answer.status_code == 206 and partial.headers():
+        total_bytes = partial.goes_on(answer.headers.get("Content-Range", ""))
+        if total_bytes is None:
+            partial.forget()
+            raise Truncated(f"{here}: asked for the rest of it, the server sent another part")
+    elif answer.status_code == 200:
+        _expect_video(here, answer)
+        total_bytes = _length(answer)
+        partial.begin(answer.headers, total_bytes)
+    elif answer.status_code == 416:
+        partial.forget()
+        raise Truncated(f"{here}: HTTP 416, what there was of it is no beginning of what the server has now")
+    else:
+        raise _refusal(here, answer)
+    if total_bytes is not None and total_bytes > fetching.largest_bytes:
+        partial.forget()
+        raise _too_large(here, total_bytes, fetching.largest_bytes)
+    for block in _blocks(here, answer, fetching.silence_seconds):
+        partial.add(block)
+        if partial.bytes > fetching.largest_bytes:
+            received_bytes = partial.bytes
+            partial.forget()
+            raise _too_large(here, received_bytes, fetching.largest_bytes)
+    if total_bytes is not None and partial.bytes != total_bytes:
+        raise Truncated(f"{here}: body ended after {partial.bytes} of {total_bytes} bytes")
+    if not partial.bytes:
+        partial.forget()
+        raise WrongContent(f"{here}: the file is empty")
+    unsure = total_bytes is None and "chunked" not in answer.headers.get("Transfer-Encoding", "")
+    return ("the server did not say how long the file is",) if unsure else ()
+
+
+def _too_large(here: str, found_bytes: int, largest_bytes: int) -> TooLarge:
+    return TooLarge(f"{here}: {found_bytes} bytes or more, --largest allows {largest_bytes}")
+
+
+def _refusal(here: str, answer: requests.Response) -> ClipError:
+    status, wanted_seconds = answer.status_code, _retry_after_seconds(answer)
+    said = f"{here}: HTTP {status} {answer.reason or ''}".rstrip()
+    if status == 429 or (status == 503 and wanted_seconds is not None):
+        error = RateLimited(said)
+        error.retry_after_seconds = wanted_seconds
+        return error
+    if status in _KINDS:
+        return _KINDS[status](said)
+    if 200 <= status < 300:
+        return WrongContent(f"{said}, which is no whole file")
+    return (ServerError if status >= 500 else BadAddress)(said)
+
+
+def _retry_after_seconds(answer: requests.Response) -> float | None:
+    """How long the server asks to be left alone; it may say so in seconds or as a date."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
+    return None
+
+
+def _expect_video(here: str, answer: requests.Response) -> None:
+    """Login pages and captive portals come with 200 OK."""
+    found = answer.headers.get("Content-Type", "")
+    if _IS_NO_VIDEO.match(found.strip()):
+        raise WrongContent(f"{here}: expected a video, the server sent {found!r:.100}")
+
+
+def _length(answer: requests.Response) -> int | None:
+    text = answer.headers.get("Content-Length", "")
+    if answer.headers.get("Content-Encoding", "identity").lower() != "identity" or not re.fullmatch(r"\d{1,18}", text):
+        return None
+    return int(text)
+
+
+def _blocks(here: str, answer: requests.Response, silence_seconds: float) -> Iterator[bytes]:
+    """The body as it comes in; one that only drips is given up."""
+    begun, received_bytes = time.monotonic(), 0
+    while block := answer.raw.read1(_BLOCK_BYTES, decode_content=True):
+        yield block
+        received_bytes += len(block)
+        seconds = time.monotonic() - begun
+        if seconds > silence_seconds:
+            if received_bytes < _SLOWEST_BYTES_PER_SECOND * seconds:
+                raise Network(f"{here}: only {received_bytes} bytes in {seconds:.0f} s")
+            begun, received_bytes = time.monotonic(), 0
+
+
+def shown(address: str) -> str:
+    """An address without the password that it may hold."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", address)
 
 
 def _names(template: str) -> list[str]:
     try:
         return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise BadOption(f"--videos {template!r} is not a template: {error}") from None
+        raise BadOption(f"--videos {shown(template)!r} is not a template: {error}") from None

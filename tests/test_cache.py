@@ -1,0 +1,216 @@
+"""What was downloaded stays, and what was refused is not asked for again."""
+
+import concurrent.futures
+import hashlib
+import json
+
+import loopback
+import pytest
+from conftest import numbered_frames, plan_row, write_video
+from test_http import AT_ONCE, VIDEO
+
+from kinetics_prep import prepare
+from kinetics_prep.errors import BadOption, ClipError, NotFound, Truncated
+from kinetics_prep.sources import Fetching, open_sources
+
+
+@pytest.fixture
+def sources(server, tmp_path):
+    """Opens sources with a cache: the server's mirrors under the given names."""
+
+    def make(*mirrors: str, **settings):
+        videos = tuple(f"{server.url}/{mirror}/{{id}}.mp4" for mirror in mirrors)
+        fetching = Fetching(videos, **({"cache": str(tmp_path / "cache"), "politeness": AT_ONCE} | settings))
+        return open_sources(fetching, tmp_path / "scratch")
+
+    return make
+
+
+def content(sources, row=None) -> bytes:
+    return sources.bring(row or plan_row(), lambda fetched: fetched.path.read_bytes())
+
+
+def refusal(sources, row=None) -> ClipError:
+    with pytest.raises(ClipError) as caught:
+        content(sources, row)
+    return caught.value
+
+
+def test_a_file_is_asked_for_once_and_stands_under_its_sha256(server, sources, tmp_path):
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    assert [content(sources("a")) for _ in range(3)] == [VIDEO] * 3
+    assert server.requested == ["/a/abc.mp4"]
+    sha256 = hashlib.sha256(VIDEO).hexdigest()
+    assert (tmp_path / "cache/videos" / sha256[:2] / sha256).read_bytes() == VIDEO
+    assert not list((tmp_path / "cache/partial").iterdir())
+
+
+def test_what_came_from_one_place_is_known_whatever_the_places(server, sources):
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    content(sources("a"))
+    fetched = sources("b").bring(plan_row(), lambda fetched: fetched)
+    assert (fetched.name, fetched.origin) == ("abc.mp4", f"{server.url}/a/abc.mp4")
+    assert (fetched.source, fetched.attempts) == ("http", 1)
+    assert content(sources()) == VIDEO  # no place but the cache
+    assert server.requested == ["/a/abc.mp4"]
+
+
+def test_without_a_place_what_is_not_there_is_not_found(sources):
+    assert isinstance(refusal(sources()), NotFound)
+
+
+def test_all_clips_of_a_video_share_its_file(server, sources):
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    rows = [plan_row("abc", start, start + 10.0) for start in (0.0, 10.0, 20.0, 30.0)]
+    places = sources("a")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda row: content(places, row), rows)) == [VIDEO] * 4
+    assert len(server.requests) == 1
+
+
+def test_pieces_of_a_video_are_files_of_their_own(server, tmp_path):
+    server.says("/abc_0.mp4", (200, {}, b"first"))
+    server.says("/abc_10.mp4", (200, {}, b"second"))
+    fetching = Fetching((server.url + "/{id}_{start}.mp4",), cache=str(tmp_path / "cache"), politeness=AT_ONCE)
+    for _ in range(2):
+        places = open_sources(fetching, tmp_path / "scratch")
+        for start, body in ((0.0, b"first"), (10.0, b"second")):
+            found = places.bring(plan_row("abc", start, start + 10), lambda f: (f.path.read_bytes(), f.begins_seconds))
+            assert found == (body, start)
+    assert len(server.requests) == 2
+
+
+def test_a_run_that_was_killed_goes_on_where_it_broke_off(server, sources):
+    server.says("/a/abc.mp4", loopback.file(VIDEO, break_after=3000))
+    once = sources("a", politeness=type(AT_ONCE)(attempts=1, pause_seconds=0))
+    assert isinstance(refusal(once), Truncated)
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    assert content(sources("a")) == VIDEO
+    assert [request.headers.get("Range") for request in server.requests] == [None, "bytes=3000-"]
+
+
+@pytest.mark.parametrize("damage", ["part", "json"])
+def test_what_is_left_of_a_download_is_not_trusted_beyond_what_it_says(server, sources, tmp_path, damage):
+    server.says("/a/abc.mp4", loopback.file(VIDEO, break_after=3000))
+    refusal(sources("a", politeness=type(AT_ONCE)(attempts=1, pause_seconds=0)))
+    (path,) = (tmp_path / "cache/partial").glob(f"*.{damage}")
+    path.write_bytes(bytes(len(VIDEO) + 5) if damage == "part" else b'{"address": 1}')
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    assert content(sources("a")) == VIDEO
+
+
+@pytest.mark.parametrize("damage", ["changed", "shorter", "gone", "no entry"])
+def test_a_file_that_is_not_what_came_is_fetched_again(server, sources, tmp_path, damage):
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    content(sources("a"))
+    (video,) = (tmp_path / "cache/videos").glob("*/*")
+    (entry,) = (tmp_path / "cache/entries").glob("*/*")
+    if damage == "changed":
+        video.write_bytes(bytes(len(VIDEO)))
+    elif damage == "shorter":
+        video.write_bytes(VIDEO[:-1])
+    elif damage == "gone":
+        video.unlink()
+    else:
+        entry.write_text("{")
+    assert content(sources("a")) == VIDEO
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("sha256", ["../../../etc/passwd", "x" * 64, 5])
+def test_a_hostile_entry_reaches_no_other_file(server, sources, tmp_path, sha256):
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    content(sources("a"))
+    (entry,) = (tmp_path / "cache/entries").glob("*/*")
+    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"sha256": sha256}))
+    assert isinstance(refusal(sources()), NotFound)
+
+
+# What was refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [(404, {}, b""), (451, {}, b""), (200, {"Content-Type": "text/html"}, b"<html>")])
+def test_what_a_place_has_not_it_is_not_asked_for_again(server, sources, answer):
+    server.says("/a/abc.mp4", answer)
+    first, second = refusal(sources("a")), refusal(sources("a"))
+    assert len(server.requests) == 1
+    assert (second.reason, second.attempts) == (first.reason, 0)
+    assert str(first) in str(second) and " (on 20" in str(second)
+
+
+@pytest.mark.parametrize("answer", [(500, {}, b""), (429, {}, b""), (403, {}, b"")])
+def test_what_may_pass_is_asked_for_again(server, sources, answer):
+    server.says("/a/abc.mp4", answer)
+    refusal(sources("a"))
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    assert content(sources("a")) == VIDEO
+
+
+def test_another_place_is_asked_all_the_same(server, sources):
+    server.says("/b/abc.mp4", loopback.file(VIDEO))
+    refusal(sources("a"))
+    assert content(sources("a", "b")) == VIDEO
+    assert server.requested == ["/a/abc.mp4", "/b/abc.mp4"]
+
+
+def test_a_refusal_is_asked_about_again_if_that_is_wanted(server, sources):
+    refusal(sources("a"))
+    server.says("/a/abc.mp4", loopback.file(VIDEO))
+    refusal(sources("a", ask_again=("removed",)))
+    assert content(sources("a", ask_again=("not_found",))) == VIDEO
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}'])
+def test_a_damaged_note_is_as_none(server, sources, tmp_path, text):
+    refusal(sources("a"))
+    (note,) = (tmp_path / "cache/refusals").glob("*/*")
+    note.write_text(text)
+    refusal(sources("a"))
+    assert len(server.requests) == 2
+
+
+def test_a_cache_that_cannot_be_made_is_a_mistake(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadOption, match="--cache"):
+        open_sources(Fetching((), cache=str(tmp_path / "file" / "cache")), tmp_path / "scratch")
+
+
+# Several places ---------------------------------------------------------------------------------
+
+
+def test_places_are_tried_in_the_order_given(server, sources):
+    for mirror in "ab":
+        server.says(f"/{mirror}/abc.mp4", (200, {}, mirror.encode()))
+    assert content(sources("b", "a", cache=None)) == b"b"
+    assert server.requested == ["/b/abc.mp4"]
+
+
+def test_a_file_that_is_no_use_is_looked_for_elsewhere(server, tmp_path, quick_recipe):
+    video = write_video(tmp_path / "served.mp4", numbered_frames(75)).read_bytes()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/abc.mp4").write_bytes(b"no video at all")
+    server.says("/html/abc.mp4", (200, {}, b"<html>no video either"))
+    server.says("/good/abc.mp4", (200, {}, video))
+    places = (str(tmp_path / "videos"), server.url + "/html/{id}.mp4", server.url + "/good/{id}.mp4")
+    workshop = prepare.Workshop(quick_recipe, "0" * 16, "{}", Fetching(places), str(tmp_path / "scratch"))
+    row, _ = prepare.settle(plan_row("abc", 1.0, 2.0), workshop)
+    assert (row.status, row.source, row.source_kind) == ("written", server.url + "/good/abc.mp4", "http")
+
+
+@pytest.mark.parametrize(
+    "answers, reason",
+    [
+        ([(404, {}, b""), (403, {}, b"")], "forbidden"),
+        ([(451, {}, b""), (404, {}, b"")], "policy"),
+        ([(451, {}, b""), (500, {}, b"")], "server_error"),
+        ([(500, {}, b""), (451, {}, b"")], "server_error"),
+        ([(404, {}, b""), (410, {}, b"")], "not_found"),
+    ],
+)
+def test_of_several_refusals_the_one_that_may_pass_comes_first_and_not_found_last(server, sources, answers, reason):
+    for mirror, answer in zip("ab", answers):
+        server.says(f"/{mirror}/abc.mp4", answer)
+    error = refusal(sources("a", "b", cache=None))
+    assert error.reason == reason
+    assert all(f"/{mirror}/abc.mp4" in str(error) for mirror in "ab")
+    assert error.attempts == len(server.requests)

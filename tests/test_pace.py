@@ -1,0 +1,299 @@
+"""How often a host is asked, and the pauses it is given. The clock is the tests' own: nobody sleeps."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import logging
+import multiprocessing
+import threading
+import time
+
+import pytest
+from conftest import plan_row
+
+from kinetics_prep.errors import BadOption, BotCheck, Network, NotFound, RateLimited, ServerError
+from kinetics_prep.sources import Fetching, Politeness, open_sources
+from kinetics_prep.sources.fetching import YOUTUBE_HOST
+from kinetics_prep.sources.pace import LeftAlone, Pace
+
+
+class Clock:
+    """Time that passes when somebody sleeps."""
+
+    def __init__(self):
+        self.seconds = 1_000_000.0
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.seconds += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pace_of(tmp_path, clock):
+    """Makes the pace of a host."""
+
+    def make(host: str = "host", **settings) -> Pace:
+        return Pace(host, Politeness(**settings), tmp_path / "hosts", clock.now, clock.sleep)
+
+    return make
+
+
+def spent(clock: Clock, action) -> float:
+    before = clock.seconds
+    action()
+    return clock.seconds - before
+
+
+# Rates ------------------------------------------------------------------------------------------
+
+
+def test_requests_come_at_most_at_the_rate(pace_of, clock):
+    pace = pace_of(rates=(("", 2.0),))
+    assert spent(clock, lambda: [pace.wait() for _ in range(11)]) == pytest.approx(5.0)
+
+
+def test_time_that_nobody_used_is_not_made_up_for(pace_of, clock):
+    pace = pace_of(rates=(("", 2.0),))
+    pace.wait()
+    clock.sleep(100)
+    assert spent(clock, lambda: [pace.wait() for _ in range(3)]) == pytest.approx(1.0)
+
+
+def test_without_a_rate_nobody_waits(pace_of, clock):
+    pace = pace_of()
+    assert spent(clock, lambda: [pace.wait() for _ in range(100)]) == 0
+
+
+def test_a_second_process_or_a_later_run_keeps_to_the_same_rate(pace_of, clock):
+    first, second = pace_of(rates=(("", 1.0),)), pace_of(rates=(("", 1.0),))
+    assert spent(clock, lambda: [pace.wait() for pace in (first, second, first, second)]) == pytest.approx(3.0)
+
+
+def test_hosts_do_not_wait_for_each_other(pace_of, clock):
+    rates = (("slow", 0.1), ("", 1000.0))
+    slow, other = pace_of("slow", rates=rates), pace_of("other", rates=rates)
+    slow.wait()
+    assert spent(clock, lambda: [other.wait() for _ in range(10)]) < 0.1
+
+
+def test_youtube_has_a_rate_of_its_own():
+    assert Politeness().per_second(YOUTUBE_HOST) == pytest.approx(300 / 3600)
+    assert Politeness(rates=(("", 5.0),)).per_second(YOUTUBE_HOST) == pytest.approx(300 / 3600)
+    assert Politeness(rates=((YOUTUBE_HOST, 0.5),)).per_second(YOUTUBE_HOST) == 0.5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rates": (("", 0.0),)},
+        {"rates": (("", float("nan")),)},
+        {"connections": 0},
+        {"attempts": 0},
+        {"rest_seconds": -1.0},
+        {"patience_seconds": float("nan")},
+    ],
+)
+def test_a_pace_that_makes_no_sense_is_refused(settings):
+    with pytest.raises(BadOption):
+        Politeness(**settings)
+
+
+def _many_slots(folder, number, taken):
+    pace = Pace("host", Politeness(rates=(("", 400.0),)), folder)
+    for _ in range(20):
+        pace.wait()
+        taken.put(time.monotonic())
+
+
+def test_the_rate_holds_over_processes(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    taken = context.Queue()
+    workers = [context.Process(target=_many_slots, args=(tmp_path, number, taken)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    moments = sorted(taken.get(timeout=60) for _ in range(60))
+    for worker in workers:
+        worker.join()
+    assert moments[-1] - moments[0] >= 59 / 400 - 0.02  # sleeping is not exact
+
+
+# Pauses -----------------------------------------------------------------------------------------
+
+
+def rate_limited(retry_after_seconds=None) -> RateLimited:
+    error = RateLimited("HTTP 429")
+    error.retry_after_seconds = retry_after_seconds
+    return error
+
+
+@pytest.mark.parametrize("error", [RateLimited("HTTP 429"), BotCheck("confirm you're not a bot")])
+def test_a_host_that_wants_to_be_left_alone_is(pace_of, clock, error, caplog):
+    pace = pace_of()
+    with caplog.at_level(logging.WARNING, "kinetics_prep.sources"):
+        pace.failed(error)
+    assert "nothing is asked of it until" in caplog.text and str(error) in caplog.text
+    assert 60 <= spent(clock, pace.wait) <= 66
+    assert spent(clock, pace.wait) == 0
+
+
+def test_pauses_grow_until_it_answers(pace_of, clock):
+    pace = pace_of(patience_seconds=1e6)
+    waits = []
+    for _ in range(4):
+        pace.failed(RateLimited("HTTP 429"))
+        waits.append(spent(clock, pace.wait))
+    assert [round(wait / 66 + 0.49) for wait in waits] == [1, 2, 4, 8]
+    pace.answered()
+    pace.failed(RateLimited("HTTP 429"))
+    assert spent(clock, pace.wait) <= 66
+
+
+def test_answers_that_were_under_way_count_as_one(pace_of, clock):
+    pace = pace_of()
+    for _ in range(4):
+        pace.failed(RateLimited("HTTP 429"))
+    assert spent(clock, pace.wait) <= 66
+
+
+def test_the_server_may_say_how_long(pace_of, clock):
+    pace = pace_of()
+    pace.failed(rate_limited(retry_after_seconds=300.0))
+    assert spent(clock, pace.wait) == pytest.approx(300)
+    pace.failed(rate_limited(retry_after_seconds=0.0))
+    assert spent(clock, pace.wait) >= 60  # at least as long as we would
+
+
+def test_a_pause_beyond_all_patience_refuses_and_says_until_when(pace_of, clock):
+    pace = pace_of()
+    pace.failed(rate_limited(retry_after_seconds=7200.0))
+    with pytest.raises(LeftAlone, match="left alone until .*:.*HTTP 429") as caught:
+        pace.wait()
+    assert (caught.value.error.reason, caught.value.error.attempts) == ("rate_limited", 0)
+    clock.sleep(7200)
+    assert spent(clock, pace.wait) == 0
+
+
+def test_a_later_run_remembers_the_pause(pace_of, clock):
+    pace_of().failed(rate_limited(retry_after_seconds=600.0))
+    assert spent(clock, pace_of().wait) == pytest.approx(600)
+
+
+@pytest.mark.parametrize("error", [Network("no route"), ServerError("HTTP 500")])
+def test_a_host_that_only_fails_is_left_alone_too(pace_of, clock, error):
+    pace = pace_of(failures_in_a_row=5)
+    for _ in range(4):
+        pace.failed(error)
+    assert spent(clock, pace.wait) == 0
+    pace.failed(error)
+    assert spent(clock, pace.wait) >= 60
+
+
+@pytest.mark.parametrize("between", [None, NotFound("HTTP 404")])
+def test_an_answer_now_and_then_keeps_it_going(pace_of, clock, between):
+    pace = pace_of(failures_in_a_row=3)
+    for _ in range(10):
+        pace.failed(Network("no route"))
+        pace.failed(Network("no route"))
+        pace.answered() if between is None else pace.failed(between)
+    assert spent(clock, pace.wait) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"next_slot": "x"}', '{"next_slot": NaN}', '{"reason": "x"}', '{"a": 1}']
+)
+def test_a_damaged_file_is_as_none(pace_of, clock, tmp_path, text):
+    pace = pace_of()
+    pace.wait()
+    (path,) = (tmp_path / "hosts").iterdir()
+    path.write_text(text)
+    assert spent(clock, pace.wait) == 0
+
+
+def test_a_clock_that_was_set_back_does_not_hang_the_run(pace_of, clock):
+    pace = pace_of(rates=(("", 10.0),))
+    pace.wait()
+    clock.seconds -= 1e6
+    assert spent(clock, lambda: [pace.wait() for _ in range(3)]) < 1
+
+
+# Connections ------------------------------------------------------------------------------------
+
+
+def test_no_more_connections_than_allowed(pace_of):
+    pace, here, most = pace_of(connections=3), [], []
+    gate = threading.Barrier(3, timeout=20)
+
+    def use(_):
+        with pace.connection():
+            here.append(1)
+            most.append(len(here))
+            gate.wait()
+            here.pop()
+
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        list(pool.map(use, range(9)))
+    assert max(most) == 3
+
+
+def test_a_connection_rests_after_each_request(pace_of, clock):
+    pace = pace_of(rest_seconds=4.0)
+
+    def use():
+        with pace.connection():
+            pass
+
+    waits = [spent(clock, use) for _ in range(50)]
+    assert min(waits) >= 2 and max(waits) <= 6 and len(set(waits)) > 10
+
+
+# At the server ----------------------------------------------------------------------------------
+
+
+def test_the_pace_holds_at_the_server_whatever_the_threads_and_redirections(server, tmp_path):
+    for number in range(30):
+        server.says(f"/{number}.mp4", (302, {"Location": f"/there/{number}.mp4"}, b""))
+        server.says(f"/there/{number}.mp4", (200, {}, b"video"))
+    politeness = Politeness(rates=(("127.0.0.1", 100.0),), connections=8)
+    sources = open_sources(Fetching((server.url + "/{id}.mp4",), politeness=politeness), tmp_path / "scratch")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda n: sources.bring(plan_row(str(n)), lambda f: f.path.read_bytes()), range(30)))
+    assert got == [b"video"] * 30
+    moments = sorted(request.seconds for request in server.requests)
+    assert len(moments) == 60
+    assert moments[-1] - moments[0] >= 59 / 100 - 0.05
+    in_tenths = collections.Counter(int((moment - moments[0]) * 10) for moment in moments)
+    assert max(in_tenths.values()) <= 15  # 10, and what the scheduler held back
+
+
+def test_after_429_nobody_asks_until_the_pause_is_over(server, tmp_path):
+    server.says("/a.mp4", (429, {"Retry-After": "1"}, b""), (200, {}, b"video"))
+    server.says("/b.mp4", (200, {}, b"video"))
+    politeness = dataclasses.replace(Politeness(), pause_seconds=0, backoff_seconds=0, connections=1)
+    sources = open_sources(Fetching((server.url + "/{id}.mp4",), politeness=politeness), tmp_path / "scratch")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda media_id: sources.bring(plan_row(media_id), lambda _: None), "ab"))
+    first, *others = sorted(request.seconds for request in server.requests[server.requested.index("/a.mp4") :])
+    assert len(others) >= 1 and others[0] - first >= 0.95
+
+
+def test_a_dead_server_is_not_asked_row_by_row(server, tmp_path):
+    server.otherwise = (500, {}, b"")
+    politeness = Politeness(backoff_seconds=0, attempts=2, failures_in_a_row=5, patience_seconds=30)
+    sources = open_sources(Fetching((server.url + "/{id}.mp4",), politeness=politeness), tmp_path / "scratch")
+    reasons = collections.Counter()
+    for number in range(20):
+        with pytest.raises(ServerError) as caught:
+            sources.bring(plan_row(str(number)), lambda _: None)
+        reasons[caught.value.attempts] += 1
+    assert len(server.requests) == 5
+    assert "left alone until" in str(caught.value)
+    assert reasons == {2: 2, 1: 1, 0: 17}
