@@ -175,7 +175,8 @@ def _add_status(commands) -> None:
         "status",
         help="how far a folder is, and what it lost",
         description="Says of each split how many rows are written, refused and to go; for what reasons, and which "
-        "classes lost the most. Changes nothing, so it may be asked while a run goes on.",
+        "classes lost the most; of a known data set, what share of the published rows is written. Changes nothing, "
+        "so it may be asked while a run goes on.",
     )
     status.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
     status.add_argument("--classes", type=int, default=5, metavar="N", help="that lost the most; default: 5")

@@ -1,12 +1,13 @@
-"""How far a folder is, finished or not, and what it lost: by reason, and by class."""
+"""How far a folder is, finished or not; what it lost, by reason and class; how it compares with what was published."""
 
 import collections
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep import ledger, plan, shards, tables
+from kinetics_prep import ledger, plan, published, shards, tables
 from kinetics_prep.errors import CorruptShard
+from kinetics_prep.published import Published
 from kinetics_prep.shards import Layout
 
 
@@ -24,6 +25,8 @@ class SplitStatus:
     """Rows by label, where there are labels."""
     lost_of: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     """Refused rows of complete shards, by label."""
+    published: list[Published] = dataclasses.field(default_factory=list)
+    """What it may be a copy of."""
 
     @property
     def to_go(self) -> int:
@@ -45,7 +48,12 @@ def examine(output: Path) -> list[SplitStatus]:
     paths = sorted((layout.output / "plan").glob("*.parquet"))
     if not paths:
         raise CorruptShard(f"{output} holds no plan: nothing was begun here")
-    return [_examined(layout, path.stem) for path in paths]
+    statuses = [_examined(layout, path.stem) for path in paths]
+    known = set().union(*(one.rows_of for one in statuses))
+    for one in statuses:
+        # A test list may come without labels; then those of the folder's other splits tell.
+        one.published = published.like(one.rows_of or known, one.split, one.rows)
+    return statuses
 
 
 def _examined(layout: Layout, split: str) -> SplitStatus:
@@ -83,6 +91,8 @@ def in_words(statuses: list[SplitStatus], retryable: tuple[str, ...], worst: int
         share = one.written / one.rows if one.rows else 0.0
         written = f"{one.written} written ({share:.1%})"
         yield f"{one.split}: {one.rows} rows, {written}, {one.refused} refused, {one.to_go} to go"
+        if one.published:
+            yield _compared(one)
         for reason, count in one.reasons.most_common():
             again = f"  to try again: --retry {reason}" if reason in retryable else ""
             yield f"  {count:7d}  {reason}{again}"
@@ -91,3 +101,10 @@ def in_words(statuses: list[SplitStatus], retryable: tuple[str, ...], worst: int
             yield f"  {unnamed:7d}  in shards that are not complete yet"
         for label, lost, rows in one.worst(worst):
             yield f"  lost {lost} of {rows}: {label}"
+
+
+def _compared(one: SplitStatus) -> str:
+    sizes = [data_set.splits[one.split] for data_set in one.published]
+    names = (f"{data_set.name} {one.split}, {size:,} rows" for data_set, size in zip(one.published, sizes, strict=True))
+    shares = " or ".join(f"{one.written / size:.1%}" for size in sizes)
+    return f"  published: {', or '.join(names)}; written here {one.written:,} ({shares}), planned {one.rows:,}"

@@ -1,0 +1,126 @@
+"""The sizes that data sets were published with: against the real files, and what a folder is taken for."""
+
+from pathlib import Path
+
+import pytest
+
+from kinetics_prep import ledger, plan, published
+from kinetics_prep.annotations import Annotation, LabelMap
+from kinetics_prep.cli import OK, main
+from kinetics_prep.datasets import Row
+from kinetics_prep.job import read_annotations
+from kinetics_prep.shards import Layout
+
+
+def labels_of(shared_data: Path, version: int) -> list[str]:
+    return (shared_data / "annotations" / f"labels_k{version}.txt").read_text("utf-8").splitlines()
+
+
+def names(labels: list[str], split: str, rows: int) -> list[str]:
+    return [one.name for one in published.like(labels, split, rows)]
+
+
+def planned(output: Path, rows: list[Row], split: str, **options) -> Layout:
+    """A folder that holds a plan, and nothing yet."""
+    labels = LabelMap.from_labels(row.annotation.label for row in rows)
+    layout = Layout(output)
+    layout.plan(split).parent.mkdir(parents=True, exist_ok=True)
+    plan.write(layout.plan(split), plan.arrange(plan.select(rows, split), split, labels, 64, **options))
+    return layout
+
+
+def said(output: Path, capsys) -> list[str]:
+    assert main(["status", str(output)]) == OK
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("  published: ")]
+
+
+@pytest.fixture(scope="module")
+def k400_val(shared_data) -> list[Row]:
+    (file,) = read_annotations((str(shared_data / "annotations" / "k400_val.csv"),), None, None)
+    return file.rows
+
+
+@pytest.mark.parametrize(
+    "name, split, expected",
+    [
+        ("k400_val.csv", "val", "Kinetics-400"),
+        ("k400_test_labelled.csv", "test", "Kinetics-400"),
+        ("k600_val.csv", "val", "Kinetics-600"),
+        ("ucf101_testlist01.txt", "test", "UCF-101 split 1"),
+    ],
+)
+def test_real_files_have_the_published_labels_and_rows(shared_data, name, split, expected):
+    (file,) = read_annotations((str(shared_data / "annotations" / name),), split, None)
+    (found,) = published.like({row.annotation.label for row in file.rows}, split, len(file.rows))
+    assert (found.name, found.splits[split]) == (expected, len(file.rows))
+
+
+def test_rows_tell_apart_what_has_the_same_labels(shared_data):
+    labels = labels_of(shared_data, 700)
+    k700, k700_2020 = "Kinetics-700 as reissued", "Kinetics-700-2020 as reissued"
+    assert names(labels, "train", 529_046) == [k700] and names(labels, "train", 542_352) == [k700_2020]
+    assert names(labels, "train", 500_000) == [k700, k700_2020]
+    assert names(labels, "train", 540_000) == [k700_2020]
+
+
+def test_more_rows_than_were_published_are_something_else(shared_data):
+    assert names(labels_of(shared_data, 400), "val", 19_907) == []
+
+
+def test_part_of_the_classes_or_a_sample_of_the_rows_is_no_copy(shared_data):
+    labels = labels_of(shared_data, 400)
+    assert names(labels[1:], "val", 19_856) == names([*labels[1:], "napping"], "val", 19_906) == []
+    (tiny,) = read_annotations((str(shared_data / "annotations" / "k400_tiny_train.csv"),), None, None)
+    assert {row.annotation.label for row in tiny.rows} == set(labels)
+    assert names(labels, "train", len(tiny.rows)) == []
+
+
+def test_a_list_longer_than_the_one_that_is_known_is_not_spoken_of(shared_data):
+    assert names(labels_of(shared_data, 600), "train", 390_000) == []
+
+
+def test_the_same_labels_are_the_same_number_of_classes():
+    assert len({(one.labels, one.classes) for one in published.PUBLISHED}) == 5
+    assert all(one.splits and one.source for one in published.PUBLISHED)
+
+
+def test_status_sets_a_folder_against_what_was_published(k400_val, tmp_path, capsys):
+    layout = planned(tmp_path, k400_val, "val")
+    layout.objects("val", 0).mkdir(parents=True)
+    for row in plan.read(layout.plan("val"), 0):
+        layout.object(row, ledger.WRITTEN).touch()
+    assert said(tmp_path, capsys) == [
+        "  published: Kinetics-400 val, 19,906 rows; written here 64 (0.3%), planned 19,906"
+    ]
+
+
+def test_status_of_a_copy_that_lacks_rows_says_of_how_many(k400_val, tmp_path, capsys):
+    planned(tmp_path, k400_val, "val", limit=18_000)
+    assert said(tmp_path, capsys) == [
+        "  published: Kinetics-400 val, 19,906 rows; written here 0 (0.0%), planned 18,000"
+    ]
+
+
+def test_status_names_all_that_a_folder_may_be(shared_data, tmp_path, capsys):
+    (file,) = read_annotations((str(shared_data / "annotations" / "ucf101_testlist01.txt"),), "test", None)
+    planned(tmp_path, file.rows, "test", limit=3_735)
+    (line,) = said(tmp_path, capsys)
+    assert line == "  published: UCF-101 split 1 test, 3,783 rows; written here 0 (0.0%), planned 3,735"
+    planned(tmp_path, file.rows, "test", limit=3_700)
+    (line,) = said(tmp_path, capsys)
+    assert line.startswith("  published: UCF-101 split 1 test, 3,783 rows, or UCF-101 split 2 test, 3,734 rows; ")
+    assert line.endswith("; written here 0 (0.0% or 0.0%), planned 3,700")
+
+
+def test_a_test_list_without_labels_is_told_by_the_other_splits(k400_val, tmp_path, capsys):
+    planned(tmp_path, k400_val, "val")
+    bare = [Row("test.csv", k, Annotation(f"v{k}", 0.0, 10.0, "test"), split="test") for k in range(38_685)]
+    planned(tmp_path, bare, "test")
+    assert said(tmp_path, capsys)[0] == (
+        "  published: Kinetics-400 test, 39,805 rows; written here 0 (0.0%), planned 38,685"
+    )
+
+
+def test_status_of_one_class_of_a_data_set_says_nothing_of_it(k400_val, tmp_path, capsys):
+    planned(tmp_path, [row for row in k400_val if row.annotation.label == "abseiling"], "val")
+    assert said(tmp_path, capsys) == []
