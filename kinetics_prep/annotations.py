@@ -6,7 +6,6 @@ import difflib
 import math
 import re
 import sys
-import unicodedata
 
 from kinetics_prep.errors import BadOption, MalformedRow, UnknownLabel
 
@@ -25,6 +24,10 @@ _SPLIT_WORDS = {
 # What a video id may hold: it becomes part of file names and URLs. YouTube ids are 11 of
 # [A-Za-z0-9_-]; other data sets also use dots, spaces and parentheses, HMDB-51 a few marks more.
 _MEDIA_ID = re.compile(r"[\w.()\[\]+,&'#!@=; -]{1,200}\Z")
+
+# Control characters, half surrogates, line and paragraph separators: Cc, Cs, Zl and Zp of Unicode, which will never be
+# others. What holds one would upset a file of one label a line, and with it every class id after it.
+_LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 TIMED_NAME = re.compile(r"(?P<id>.+)_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)\Z")
 """How mirrors name the piece of a video that a clip is; see `Annotation.clip_id`."""
@@ -56,7 +59,7 @@ class Annotation:
     label: str | None = None
 
     def __post_init__(self):
-        if not _MEDIA_ID.match(self.media_id) or set(self.media_id) <= {"."}:
+        if not _MEDIA_ID.match(self.media_id) or not self.media_id.strip("."):
             raise MalformedRow(
                 f"video id {self.media_id!r} is not usable as a file name: expected 1 to 200 "
                 "letters, digits and _-.()[]+,&'#!@=; or spaces"
@@ -67,14 +70,15 @@ class Annotation:
                 continue
             if not (math.isfinite(value) and 0 <= value <= _LONGEST_SECONDS):
                 raise MalformedRow(f"{name} is {value}, expected 0 to {_LONGEST_SECONDS} s")
-        if self.end_us is not None and self.end_us <= self.start_us:
+        start_us, end_us = self.start_us, self.end_us
+        if end_us is not None and end_us <= start_us:
             raise MalformedRow(f"clip ends at {self.end_seconds} s, not after its start at {self.start_seconds} s")
         if self.split not in SPLITS:
             raise MalformedRow(f"split is {self.split!r}, expected one of {', '.join(SPLITS)}")
         if self.label is not None:
             if not self.label.strip():
                 raise MalformedRow("label is empty")
-            if _breaks_lines(self.label):
+            if _LINE_BREAKING.search(self.label):
                 raise MalformedRow(f"label {self.label!r} holds line breaks or control characters")
             object.__setattr__(self, "label", sys.intern(self.label))  # a thousand rows share one
 
@@ -94,14 +98,10 @@ class Annotation:
 
         The same video is annotated at several times, so only the three together are a key. A whole video bears its id.
         """
-        if self.end_us is None:
-            return self.media_id if self.start_us == 0 else f"{self.media_id}_{_padded(self.start_us)}"
-        return f"{self.media_id}_{_padded(self.start_us)}_{_padded(self.end_us)}"
-
-
-def _breaks_lines(label: str) -> bool:
-    """Whether a label would upset a file of one label a line, and with it every class id after it."""
-    return any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in label)
+        start_us, end_us = self.start_us, self.end_us
+        if end_us is None:
+            return self.media_id if start_us == 0 else f"{self.media_id}_{_padded(start_us)}"
+        return f"{self.media_id}_{_padded(start_us)}_{_padded(end_us)}"
 
 
 def _padded(microseconds: int) -> str:
@@ -135,7 +135,7 @@ class LabelMap:
     def parse(cls, text: str) -> "LabelMap":
         """Reads one label a line, in the order of their ids; blank lines at the end are ignored."""
         labels = [line.strip() for line in text.removeprefix("\ufeff").rstrip().split("\n")]
-        if not all(labels) or any(map(_breaks_lines, labels)):
+        if not all(labels) or any(map(_LINE_BREAKING.search, labels)):
             raise BadOption("label map must hold one label a line, no control character and no blank line between")
         return cls(tuple(labels))
 

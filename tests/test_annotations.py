@@ -1,5 +1,6 @@
 import itertools
 import math
+import unicodedata
 
 import pytest
 
@@ -89,6 +90,15 @@ def test_times_are_rounded_to_microseconds():
 def test_an_empty_label_is_malformed(label):
     with pytest.raises(MalformedRow, match="label is empty"):
         annotation(label=label)
+
+
+def test_what_a_label_may_not_hold_goes_by_the_categories_of_unicode():
+    letters = map(chr, range(0x110000))
+    refused = {letter for letter in letters if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")}
+    for letter in refused:
+        with pytest.raises(MalformedRow, match="control characters"):
+            annotation(label=f"a{letter}b")
+    annotation(label="".join(letter for letter in map(chr, range(0x110000)) if letter not in refused))
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\x0b", "\x85", "\u2028"])
