@@ -1,13 +1,16 @@
 """Looks over annotation files before a run: what `flow` would refuse, and what somebody should know of.
 
-report = check.examine(job.read_annotations(("k400_val.csv",), None, None))
+with Spool() as rows:
+    files = job.read_annotations(rows, ("k400_val.csv",), None, None)
+    report = check.examine(files, rows)
 """
 
+import bisect
 import collections
 import csv
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations import Annotation, LabelMap
@@ -15,6 +18,7 @@ from kinetics_prep.atomic import atomic
 from kinetics_prep.datasets import Row
 from kinetics_prep.errors import BadOption
 from kinetics_prep.job import AnnotationFile
+from kinetics_prep.spool import Spool, Video
 
 EXAMPLES = 5
 """Of a finding, shown at most."""
@@ -49,76 +53,76 @@ class Report:
     """Readable rows of each."""
     classes: int
     findings: tuple[Finding, ...]
-    corrected: tuple[Annotation, ...]
-    """Every clip once, under its label as the label map has it; what `flow` would still refuse is left out."""
 
     @property
     def refused_rows(self) -> int:
         return sum(finding.count for finding in self.findings if finding.is_refused)
 
 
-def examine(files: Iterable[AnnotationFile], labels: LabelMap | None = None) -> Report:
+def examine(files: Iterable[AnnotationFile], rows: Spool, labels: LabelMap | None = None) -> Report:
     """Looks over files, those of one data set or of several.
 
     Args:
+      rows: what the files hold.
       labels: the label map that the run will use; None for the labels of the files.
     """
-    files = list(files)
-    rows = [row for file in files for row in file.rows]
-    readable = [row for row in rows if row.annotation]
-    firsts, duplicates = _by_clip(readable)
     known = _corrector(labels)
-    unknown = [row for row in firsts if row.annotation.label is not None and known(row.annotation.label) is None]
-    changed = [row for row in firsts if known(row.annotation.label) not in (None, row.annotation.label)]
-    findings = [
-        _rows_found("unreadable", [row for row in rows if row.error], lambda row: str(row.error), is_refused=True),
-        _rows_found("duplicates: the same video and times", duplicates, _clip, is_refused=True),
-        _rows_found("labels that the label map has not", unknown, _label, is_refused=True),
-        _rows_found("labels that the label map writes otherwise", changed, _label, is_refused=True),
-        _rows_found("without a label", [row for row in firsts if row.annotation.label is None], _clip),
-        *_of_times(firsts),
-        *_of_ids(readable, firsts),
-        *_of_labels(firsts),
-    ]
-    corrected = []
-    for row in firsts:
-        label = row.annotation.label
-        if label is None or known(label) is not None:
-            corrected.append(dataclasses.replace(row.annotation, label=label and known(label)))
+    unreadable = _Tally("unreadable", lambda row: str(row.error), is_refused=True)
+    duplicates = _Tally("duplicates: the same video and times", _clip, is_refused=True)
+    of_firsts = [*_of_labels(known), *_of_times()]
+    splits, classes, of_clips = collections.Counter(), set(), {}
+    for row, is_duplicate in rows.as_read():
+        if row.error:
+            unreadable.add(row)
+            continue
+        splits[row.split] += 1
+        classes.add(row.annotation.label)
+        if is_duplicate:
+            duplicates.add(row)
+            continue
+        of_clips[row.annotation.label] = None  # a set that keeps its order
+        for tally in of_firsts:
+            tally.look_at(row)
+    tallies = (unreadable, duplicates, *of_firsts, *_of_videos(rows))
+    findings = [*(tally.finding() for tally in tallies), _alike(of_clips)]
     return Report(
         files=tuple(map(str, files)),
-        splits=dict(collections.Counter(row.annotation.split for row in readable)),
-        classes=len({row.annotation.label for row in readable} - {None}),
+        splits=dict(splits),
+        classes=len(classes - {None}),
         findings=tuple(finding for finding in findings if finding.count),
-        corrected=tuple(corrected),
     )
 
 
-def write_corrected(report: Report, path: Path) -> None:
-    """Writes what is left of the annotations as a CSV file of Kinetics.
+def corrected(rows: Spool, labels: LabelMap | None = None) -> Iterator[Annotation]:
+    """Every clip once, under its label as the label map has it; what `flow` would still refuse is left out."""
+    known = _corrector(labels)
+    for row, is_duplicate in rows.as_read():
+        if row.error or is_duplicate:
+            continue
+        label = row.annotation.label
+        if label is None or known(label) is not None:
+            yield dataclasses.replace(row.annotation, label=label and known(label))
+
+
+def write_corrected(rows: Spool, path: Path, labels: LabelMap | None = None) -> int:
+    """Writes what is left of the annotations as a CSV file of Kinetics, and says how many rows those are.
 
     Raises:
       BadOption: if there are whole videos, for which such a file has no words.
     """
-    if any(one.end_seconds is None for one in report.corrected):
-        raise BadOption(f"{path} is not written: Kinetics' CSV says when a clip ends, and these are whole videos")
+    labelled = any(one.label is not None for one in corrected(rows, labels))
+    count = 0
     with atomic(path, path.parent) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        labelled = any(annotation.label is not None for annotation in report.corrected)
         writer.writerow(HEADER if labelled else HEADER[1:])
-        for one in report.corrected:
+        for one in corrected(rows, labels):
+            if one.end_seconds is None:
+                words = "Kinetics' CSV says when a clip ends, and these are whole videos"
+                raise BadOption(f"{path} is not written: {words}")
             cells = (one.media_id, f"{one.start_seconds:.10g}", f"{one.end_seconds:.10g}", one.split)
             writer.writerow((one.label or "", *cells) if labelled else cells)
-
-
-def _by_clip(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The first row of each clip in its split, and the others. A clip that is in two splits is no duplicate there."""
-    seen, firsts, duplicates = set(), [], []
-    for row in rows:
-        key = (row.annotation.split, row.annotation.clip_id)
-        (duplicates if key in seen else firsts).append(row)
-        seen.add(key)
-    return firsts, duplicates
+            count += 1
+    return count
 
 
 def _corrector(labels: LabelMap | None):
@@ -143,10 +147,6 @@ def _bare(label: str) -> str:
     return re.sub(r"[\W_]+", "", label).casefold()
 
 
-def _rows_found(what: str, rows: list[Row], tell, is_refused: bool = False) -> Finding:
-    return Finding(what, len(rows), tuple(tell(row) for row in rows[:EXAMPLES]), is_refused)
-
-
 def _clip(row: Row) -> str:
     return f"{row.file}:{row.line}: {row.annotation.clip_id}"
 
@@ -155,53 +155,103 @@ def _label(row: Row) -> str:
     return f"{row.file}:{row.line}: {row.annotation.label!r}"
 
 
-def _of_times(rows: list[Row]) -> Iterator[Finding]:
-    rows = [row for row in rows if row.annotation.end_us is not None]
+class _Tally:
+    """A finding in the making: how many there are, and which come first."""
 
-    def lasts(row: Row) -> float:
-        return (row.annotation.end_us - row.annotation.start_us) / 1e6
-
-    shorter = sorted((row for row in rows if lasts(row) < USUAL_SECONDS), key=lasts)
-    longer = sorted((row for row in rows if lasts(row) > USUAL_SECONDS), key=lasts, reverse=True)
-    late = [row for row in rows if row.annotation.start_seconds > LATE_SECONDS]
-    late.sort(key=lambda row: row.annotation.start_seconds, reverse=True)
-    broken = [row for row in rows if row.annotation.start_us % 1_000_000 or row.annotation.end_us % 1_000_000]
-    for what, found in (
-        (f"shorter than {USUAL_SECONDS:g} s", shorter),
-        (f"longer than {USUAL_SECONDS:g} s", longer),
-        (f"starts after {LATE_SECONDS:g} s", late),
-        ("times that are no whole seconds", broken),
+    def __init__(
+        self,
+        what: str,
+        tell: Callable[[object], str],
+        concerns: Callable[[object], bool] | None = None,
+        order: Callable[[object], float] | None = None,
+        is_refused: bool = False,
     ):
-        yield _rows_found(what, found, _clip)
+        self._what, self._tell, self._concerns, self._is_refused = what, tell, concerns, is_refused
+        self._order = order or (lambda _: 0)
+        self._count = 0
+        self._examples = []
+
+    def look_at(self, one: Row | Video) -> None:
+        if self._concerns(one):
+            self.add(one)
+
+    def add(self, one: Row | Video) -> None:
+        self._count += 1
+        place = self._order(one)
+        if len(self._examples) < EXAMPLES or place < self._examples[-1][0]:
+            # To the right of its equals: of those the first that was read comes first.
+            bisect.insort(self._examples, (place, one), key=lambda example: example[0])
+            del self._examples[EXAMPLES:]
+
+    def finding(self) -> Finding:
+        examples = tuple(self._tell(one) for _, one in self._examples)
+        return Finding(self._what, self._count, examples, self._is_refused)
 
 
-def _of_ids(rows: list[Row], firsts: list[Row]) -> Iterator[Finding]:
-    splits, files = collections.defaultdict(set), collections.defaultdict(set)
-    for row in rows:
-        splits[row.annotation.media_id].add(row.annotation.split)
-        files[row.annotation.media_id].add(row.file)
-    # A clip that stands in two splits is one clip.
-    clips = {row.annotation.clip_id: row.annotation.media_id for row in firsts}
-    counts = collections.Counter(clips.values())
-    several = [name for name, count in counts.items() if count > 1]
-    yield _names_found("videos with several clips", several, lambda name: f"{name}: {counts[name]}")
-    leaks = [name for name, found in splits.items() if len(found) > 1]
-    yield _names_found("videos in several splits", leaks, lambda name: f"{name}: {', '.join(sorted(splits[name]))}")
-    shared = [name for name, found in files.items() if len(found) > 1]
-    yield _names_found("videos in several files", shared, lambda name: f"{name}: {', '.join(sorted(files[name]))}")
-    dashed = [name for name in counts if name.startswith("-")]
-    yield _names_found("ids that begin with a dash, which other tools take for an option", dashed, str)
+def _of_labels(known: Callable[[str | None], str | None]) -> Iterator[_Tally]:
+    def is_unknown(row: Row) -> bool:
+        return row.annotation.label is not None and known(row.annotation.label) is None
+
+    def is_changed(row: Row) -> bool:
+        return known(row.annotation.label) not in (None, row.annotation.label)
+
+    yield _Tally("labels that the label map has not", _label, is_unknown, is_refused=True)
+    yield _Tally("labels that the label map writes otherwise", _label, is_changed, is_refused=True)
+    yield _Tally("without a label", _clip, lambda row: row.annotation.label is None)
 
 
-def _of_labels(rows: list[Row]) -> Iterator[Finding]:
+def _of_times() -> Iterator[_Tally]:
+    def lasts(row: Row) -> float:
+        """Seconds; those of a whole video are not known, and are taken for usual."""
+        one = row.annotation
+        return USUAL_SECONDS if one.end_us is None else (one.end_us - one.start_us) / 1e6
+
+    def starts(row: Row) -> float:
+        return 0.0 if row.annotation.end_us is None else row.annotation.start_seconds
+
+    def is_broken(row: Row) -> bool:
+        one = row.annotation
+        return one.end_us is not None and bool(one.start_us % 1_000_000 or one.end_us % 1_000_000)
+
+    usual, late = f"{USUAL_SECONDS:g} s", f"starts after {LATE_SECONDS:g} s"
+    yield _Tally(f"shorter than {usual}", _clip, lambda row: lasts(row) < USUAL_SECONDS, lasts)
+    yield _Tally(f"longer than {usual}", _clip, lambda row: lasts(row) > USUAL_SECONDS, lambda row: -lasts(row))
+    yield _Tally(late, _clip, lambda row: starts(row) > LATE_SECONDS, lambda row: -starts(row))
+    yield _Tally("times that are no whole seconds", _clip, is_broken)
+
+
+def _of_videos(rows: Spool) -> list[_Tally]:
+    def first(video: Video) -> int:
+        return video.first
+
+    dashed = "ids that begin with a dash, which other tools take for an option"
+    tallies = [
+        _Tally(
+            "videos with several clips", lambda one: f"{one.media_id}: {one.clips}", lambda one: one.clips > 1, first
+        ),
+        _Tally("videos in several splits", _splits, lambda one: len(one.splits) > 1, first),
+        _Tally("videos in several files", _files, lambda one: len(one.files) > 1, first),
+        _Tally(dashed, lambda one: one.media_id, lambda one: one.media_id.startswith("-"), first),
+    ]
+    for video in rows.videos():
+        for tally in tallies:
+            tally.look_at(video)
+    return tallies
+
+
+def _splits(video: Video) -> str:
+    return f"{video.media_id}: {', '.join(video.splits)}"
+
+
+def _files(video: Video) -> str:
+    return f"{video.media_id}: {', '.join(video.files)}"
+
+
+def _alike(labels: Iterable[str | None]) -> Finding:
     alike = collections.defaultdict(set)
-    for row in rows:
-        if row.annotation.label is not None:
-            alike[_bare(row.annotation.label)].add(row.annotation.label)
+    for label in labels:
+        if label is not None:
+            alike[_bare(label)].add(label)
     variants = [sorted(labels) for labels in alike.values() if len(labels) > 1]
     what = "classes that differ in case, spaces or marks alone"
-    yield Finding(what, len(variants), tuple(" and ".join(map(repr, labels)) for labels in variants[:EXAMPLES]))
-
-
-def _names_found(what: str, names: list[str], tell) -> Finding:
-    return Finding(what, len(names), tuple(tell(name) for name in names[:EXAMPLES]))
+    return Finding(what, len(variants), tuple(" and ".join(map(repr, labels)) for labels in variants[:EXAMPLES]))

@@ -248,21 +248,23 @@ def _watch(how: str, planned):
 def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep import check, job
     from kinetics_prep.report.inspect import printable
+    from kinetics_prep.spool import Spool
 
     labels = job.read_labels(arguments.labels) if arguments.labels else None
-    files = job.read_annotations(tuple(arguments.annotations), arguments.split, arguments.dataset, labels)
-    report = check.examine(files, labels)
-    for file in report.files:
-        print(printable(file))
-    splits = ", ".join(f"{split} {count}" for split, count in report.splits.items())
-    print(f"clips: {splits}; {report.classes} classes")
-    for finding in report.findings:
-        print(printable(f"{'! ' if finding.is_refused else '  '}{finding.count:7d}  {finding.what}"))
-        for example in finding.examples:
-            print(printable(f"             {example}"))
-    if arguments.corrected:
-        check.write_corrected(report, arguments.corrected)
-        print(f"{arguments.corrected}: {len(report.corrected)} rows")
+    with Spool() as rows:
+        files = job.read_annotations(rows, tuple(arguments.annotations), arguments.split, arguments.dataset, labels)
+        report = check.examine(files, rows, labels)
+        for file in report.files:
+            print(printable(file))
+        splits = ", ".join(f"{split} {count}" for split, count in report.splits.items())
+        print(f"clips: {splits}; {report.classes} classes")
+        for finding in report.findings:
+            print(printable(f"{'! ' if finding.is_refused else '  '}{finding.count:7d}  {finding.what}"))
+            for example in finding.examples:
+                print(printable(f"             {example}"))
+        if arguments.corrected:
+            count = check.write_corrected(rows, arguments.corrected, labels)
+            print(f"{arguments.corrected}: {count} rows")
     refused = report.refused_rows
     print(
         f"flow would refuse {refused} rows, those marked with !" if refused else "flow would refuse none of these rows"

@@ -4,8 +4,8 @@ What is asked of it first is written down there; what is asked later must agree,
 anything has been prepared.
 """
 
+import collections
 import contextlib
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -136,38 +136,60 @@ def agree_on_labels(layout: Layout, wanted: LabelMap, given: bool) -> LabelMap:
     )
 
 
-def agree_on_plan(layout: Layout, split: str, rows: list[PlanRow]) -> str:
-    """Notes a split's plan, or finds it noted; returns its sha256.
+class PlanDigest:
+    """Of a plan's content, whatever version of Parquet holds it. A renamed annotation file changes it only
+    where a row cannot be read, as then the file's name is all the name the row has."""
+
+    def __init__(self):
+        self.rows = 0
+        self._sha256 = hashlib.sha256()
+
+    def of(self, rows: Iterable[PlanRow]) -> Iterator[PlanRow]:
+        """The same rows, taken in as they pass."""
+        for row in rows:
+            content = vars(row) | {"annotation_file": None, "refusal_message": None}
+            self._sha256.update(json.dumps(content).encode() + b"\n")
+            self.rows += 1
+            yield row
+
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+
+def plan_sha256(rows: Iterable[PlanRow]) -> str:
+    """See `PlanDigest`."""
+    digest = PlanDigest()
+    collections.deque(digest.of(rows), maxlen=0)
+    return digest.sha256()
+
+
+def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow]) -> PlanDigest:
+    """Notes a split's plan, or finds it noted.
 
     Raises:
       OtherRecipe: if the folder holds another plan of this split.
     """
-    path, sha256 = layout.plan(split), plan_sha256(rows)
+    path, here = layout.plan(split), PlanDigest()
     if not path.exists():
         with atomic(path, layout.scratch) as temporary:
-            plan.write(temporary, rows)
-        return sha256
-    found = list(plan.read(path))
-    if plan_sha256(found) != sha256:
-        pairs = itertools.zip_longest(map(_described, found), map(_described, rows), fillvalue="nothing")
-        there, here = next(pair for pair in pairs if pair[0] != pair[1])
+            plan.write(temporary, here.of(rows))
+        return here
+    there, different = PlanDigest(), ()
+    for pair in itertools.zip_longest(there.of(plan.read(path)), here.of(rows)):
+        if not different and pair[0] != pair[1]:
+            described = tuple(map(_described, pair))
+            different = described if described[0] != described[1] else ()
+    if there.sha256() != here.sha256():
+        one, other = different or ("one", "another of its name")
         raise OtherRecipe(
-            f"{path} plans other rows: {len(found)} there, {len(rows)} here; the first to differ is {there} there and "
-            f"{here} here. A plan never changes: use the same --annotations, --only and --limit to go on, or another "
+            f"{path} plans other rows: {there.rows} there, {here.rows} here; the first to differ is {one} there and "
+            f"{other} here. A plan never changes: use the same --annotations, --only and --limit to go on, or another "
             "--output"
         )
-    return sha256
+    return here
 
 
-def _described(row: PlanRow) -> str:
+def _described(row: PlanRow | None) -> str:
+    if row is None:
+        return "nothing"
     return f"{row.clip_id} (line {row.annotation_line}, label {row.label!r}, class id {row.label_index})"
-
-
-def plan_sha256(rows: Iterable[PlanRow]) -> str:
-    """Of a plan's content, whatever version of Parquet holds it. A renamed annotation file changes it only
-    where a row cannot be read, as then the file's name is all the name the row has."""
-    digest = hashlib.sha256()
-    for row in rows:
-        content = dataclasses.asdict(row) | {"annotation_file": None, "refusal_message": None}
-        digest.update(json.dumps(content).encode() + b"\n")
-    return digest.hexdigest()

@@ -27,6 +27,7 @@ from kinetics_prep.prepare import Workshop
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import Layout, ShardTask
 from kinetics_prep.sources import Fetching
+from kinetics_prep.spool import Spool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,18 +111,19 @@ class AnnotationFile:
     path: Path
     dataset: str
     """The name of its format."""
-    rows: list[Row]
+    rows: int
 
     def __str__(self):
-        return f"{self.path.name}: {self.dataset}, {len(self.rows)} rows"
+        return f"{self.path.name}: {self.dataset}, {self.rows} rows"
 
 
 def read_annotations(
-    paths: tuple[str, ...], default_split: str | None, dataset: str | None, labels: LabelMap | None = None
+    rows: Spool, paths: tuple[str, ...], default_split: str | None, dataset: str | None, labels: LabelMap | None = None
 ) -> list[AnnotationFile]:
-    """Some annotation files, of which at least one holds a row that can be read.
+    """Reads some annotation files, of which at least one holds a row that can be read.
 
     Args:
+      rows: takes in what they hold.
       default_split: of rows that do not say theirs.
       dataset: their format; None to tell it by their content.
       labels: what numbers stand for where a file has those instead of labels.
@@ -129,17 +131,18 @@ def read_annotations(
     Raises:
       BadAnnotations: if a file is not there, or is no annotation file.
     """
-    files = [_annotation_file(Path(path), default_split, dataset, labels) for path in paths]
-    rows = [row for file in files for row in file.rows]
-    if not any(row.annotation for row in rows):
-        if not rows:
+    files = [_annotation_file(rows, Path(path), default_split, dataset, labels) for path in paths]
+    if not rows.holds():
+        first = rows.first()
+        if first is None:
             raise BadAnnotations(f"--annotations {', '.join(paths)}: a header, and no row under it")
-        raise BadAnnotations(f"none of the {len(rows)} rows can be read; the first: {rows[0].error}")
+        count = sum(file.rows for file in files)
+        raise BadAnnotations(f"none of the {count} rows can be read; the first: {first.error}")
     return files
 
 
 def _annotation_file(
-    path: Path, default_split: str | None, dataset: str | None, labels: LabelMap | None
+    rows: Spool, path: Path, default_split: str | None, dataset: str | None, labels: LabelMap | None
 ) -> AnnotationFile:
     if not path.is_file():
         what = "is not a file" if path.exists() else "there is no such file"
@@ -147,12 +150,12 @@ def _annotation_file(
     try:
         dataset = dataset or datasets.detect(path)
         module = datasets.DATASETS[dataset]
-        rows = list(module.read(path, default_split))
+        found = module.read(path, default_split)
+        if hasattr(module, "with_names"):
+            found = module.with_names(path, found, labels)
+        return AnnotationFile(path, dataset, rows.add(found))
     except OSError as error:
         raise BadAnnotations(f"--annotations {path} cannot be read: {error.strerror}") from None
-    if hasattr(module, "with_names"):
-        rows = module.with_names(path, rows, labels)
-    return AnnotationFile(path, dataset, rows)
 
 
 @contextlib.contextmanager
@@ -163,56 +166,62 @@ def planned(job: Job) -> Iterator[Planned]:
       OtherRecipe: if the folder holds the output of another recipe, label map or plan.
       BadAnnotations, BadOption: if the job makes no sense.
     """
+    with Spool() as rows, _planned(job, rows) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _planned(job: Job, rows: Spool) -> Iterator[Planned]:
     layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
     given = read_labels(job.labels) if job.labels else None
     default_split = job.splits[0] if len(job.splits) == 1 else None
-    files = read_annotations(job.annotations, default_split, job.dataset, given)
-    rows = _selected(job, [row for file in files for row in file.rows])
-    splits = job.splits or tuple(split for split in SPLITS if any(row.split == split for row in rows))
-    chosen = _chosen(job, rows, splits)
+    files = read_annotations(rows, job.annotations, default_split, job.dataset, given)
+    _keep_listed(job, rows)
+    named = rows.splits()
+    chosen = _chosen(job, rows, job.splits or tuple(split for split in SPLITS if split in named))
     fetching = sources.absolute(job.fetching)
     sources.open_sources(fetching, layout.scratch)  # a mistake in it should not wait until the plan is made
     tools = {"kinetics-prep": kinetics_prep.__version__} | recipe.versions(job.recipe)
     with room_needed(job.output), folder.locked(layout):
         folder.forget_if_unused(layout)
         digest = folder.agree_on_recipe(layout, job.recipe)
-        labels = folder.agree_on_labels(layout, _labels_of(rows) if given is None else given, given is not None)
+        wanted = LabelMap.from_labels(rows.labels()) if given is None else given
+        labels = folder.agree_on_labels(layout, wanted, given is not None)
         tasks = [_task(job, layout, digest, split, chosen[split], labels) for split in chosen]
+        rows.close()  # the run may take days, and needs no more than the plan
         if job.retry:
             _reopen(layout, tasks, job.retry)
         workshop = Workshop(job.recipe, digest, json.dumps(tools), fetching, str(layout.scratch), job.hardware)
         yield Planned(layout, tuple(tasks), workshop, labels, tuple(map(str, files)))
 
 
-def _selected(job: Job, rows: list[Row]) -> list[Row]:
+def _keep_listed(job: Job, rows: Spool) -> None:
     if job.ids is None:
-        return rows
+        return
     try:
-        chosen = id_list.selected(job.ids, rows)
+        rows.keep(id_list.read(job.ids))
     except OSError as error:
         raise BadAnnotations(f"--ids {job.ids} cannot be read: {error.strerror}") from None
-    if not any(row.annotation for row in chosen):
+    if not rows.holds():
         raise BadAnnotations(f"--ids {job.ids}: none of its ids is in the annotation files")
-    return chosen
 
 
-def _chosen(job: Job, rows: list[Row], splits: Iterable[str]) -> dict[str, list[Row]]:
+def _chosen(job: Job, rows: Spool, splits: Iterable[str]) -> dict[str, Iterator[Row]]:
     """The rows of each split. One whose split cannot be read goes to the first, so that it is told of once."""
     chosen = {}
     for split in splits:
         found = plan.select(rows, split, job.only, strays=not chosen)
-        if any(row.annotation for row in found):
+        if rows.holds(split, job.only):
             chosen[split] = found
         elif split in job.splits:
             raise BadOption(f"--only {', '.join(job.only)}: no row of split {split!r} bears any of these labels")
     return chosen
 
 
-def _task(job: Job, layout: Layout, digest: str, split: str, rows: list[Row], labels: LabelMap) -> ShardTask:
-    arranged = list(plan.arrange(rows, split, labels, job.recipe.clips_per_shard, job.limit))
-    sha256 = folder.agree_on_plan(layout, split, arranged)
+def _task(job: Job, layout: Layout, digest: str, split: str, rows: Iterator[Row], labels: LabelMap) -> ShardTask:
     per_shard, formats = job.recipe.clips_per_shard, job.recipe.formats
-    return ShardTask(str(layout.output), split, len(arranged), per_shard, formats, digest, sha256)
+    agreed = folder.agree_on_plan(layout, split, plan.arrange(rows, split, labels, per_shard, job.limit))
+    return ShardTask(str(layout.output), split, agreed.rows, per_shard, formats, digest, agreed.sha256())
 
 
 def _reopen(layout: Layout, tasks: list[ShardTask], reasons: tuple[str, ...]) -> None:
@@ -221,10 +230,6 @@ def _reopen(layout: Layout, tasks: list[ShardTask], reasons: tuple[str, ...]) ->
     for task in tasks:
         for shard in range(task.of):
             shards.reopen(task, shard, reasons)
-
-
-def _labels_of(rows: list[Row]) -> LabelMap:
-    return LabelMap.from_labels(row.annotation.label for row in rows if row.annotation)
 
 
 def read_labels(path: Path) -> LabelMap:

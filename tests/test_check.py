@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep import check, job
+from kinetics_prep import check, job, plan
 from kinetics_prep.annotations import LabelMap
 from kinetics_prep.cli import INVALID, OK, main
 from kinetics_prep.datasets import kinetics_csv
 from kinetics_prep.errors import BadOption
+from kinetics_prep.spool import Spool
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 ALIKE = "classes that differ in case, spaces or marks alone"
@@ -23,8 +24,17 @@ def written(tmp_path: Path, content: str, name: str = "some.csv") -> str:
 
 
 def examined(tmp_path: Path, content: str, labels: tuple[str, ...] | None = None) -> check.Report:
-    files = job.read_annotations((written(tmp_path, content),), None, None)
-    return check.examine(files, labels and LabelMap(labels))
+    return looked_over((written(tmp_path, content),), labels)[0]
+
+
+def looked_over(
+    paths: tuple[str, ...], labels: tuple[str, ...] | None = None, corrected: Path | None = None
+) -> tuple[check.Report, int | None]:
+    """The report and, where they are written, the number of corrected rows."""
+    labels = labels and LabelMap(labels)
+    with Spool() as rows:
+        report = check.examine(job.read_annotations(rows, paths, None, None), rows, labels)
+        return report, corrected and check.write_corrected(rows, corrected, labels)
 
 
 def found(report: check.Report) -> dict[str, int]:
@@ -74,19 +84,19 @@ def test_what_it_says_is_refused_is_what_flow_refuses(tmp_path):
         GOOD + GOOD + "a,b,1,x,train\nnapping,c,0,10,train\nABSEILING,d,0,10,train\na,e,0,10,val\na,e,0,10,train\n"
     )
     labels = LabelMap(("a", "abseiling"))
-    files = job.read_annotations((written(tmp_path, content),), None, None)
-    rows = [row for file in files for row in file.rows]
-    refused = 0
-    for split in ("train", "val"):
-        chosen = job.plan.select(rows, split, (), strays=split == "train")
-        refused += sum(bool(row.refusal_reason) for row in job.plan.arrange(chosen, split, labels, 64))
-    assert check.examine(files, labels).refused_rows == refused == 4
+    with Spool() as rows:
+        files = job.read_annotations(rows, (written(tmp_path, content),), None, None)
+        refused = 0
+        for split in ("train", "val"):
+            chosen = plan.select(rows, split, (), strays=split == "train")
+            refused += sum(bool(row.refusal_reason) for row in plan.arrange(chosen, split, labels, 64))
+        assert check.examine(files, rows, labels).refused_rows == refused == 4
 
 
 def test_a_corrected_file_holds_what_flow_takes_and_labels_as_the_map_has_them(tmp_path):
     content = GOOD + GOOD + "a,b,1,x,train\nnapping,c,0,10,train\nAB SEILING,d,0.5,10.25,val\n"
-    report = examined(tmp_path, content, ("abseiling", "bowling"))
-    check.write_corrected(report, tmp_path / "corrected.csv")
+    path = written(tmp_path, content)
+    assert looked_over((path,), ("abseiling", "bowling"), tmp_path / "corrected.csv")[1] == 2
     assert (tmp_path / "corrected.csv").read_text() == HEADER + GOOD + "abseiling,d,0.5,10.25,val\n"
     again = examined(
         tmp_path, "".join((tmp_path / "corrected.csv").read_text().splitlines(keepends=True)[1:]), ("abseiling",)
@@ -95,31 +105,30 @@ def test_a_corrected_file_holds_what_flow_takes_and_labels_as_the_map_has_them(t
 
 
 def test_a_label_that_could_be_two_is_not_guessed_at(tmp_path):
-    report = examined(tmp_path, "a b,v,0,10,train\n", ("a-b", "a_b"))
-    assert found(report) == {"labels that the label map has not": 1} and report.corrected == ()
+    path = written(tmp_path, "a b,v,0,10,train\n")
+    report, corrected = looked_over((path,), ("a-b", "a_b"), tmp_path / "corrected.csv")
+    assert found(report) == {"labels that the label map has not": 1} and corrected == 0
 
 
 def test_an_unlabelled_file_stays_one(tmp_path):
     path = tmp_path / "test.csv"
     path.write_text("youtube_id,time_start,time_end,split\nabc,2,12,test\n")
-    report = check.examine(job.read_annotations((str(path),), None, None))
-    check.write_corrected(report, tmp_path / "corrected.csv")
+    looked_over((str(path),), corrected=tmp_path / "corrected.csv")
     assert (tmp_path / "corrected.csv").read_text() == path.read_text()
 
 
 def test_whole_videos_are_not_written_as_clips_that_end(tmp_path):
     path = tmp_path / "trainlist01.txt"
     path.write_text("Archery/v_Archery_g01_c01.avi 3\n")
-    report = check.examine(job.read_annotations((str(path),), None, None))
-    assert report.findings == ()
+    assert looked_over((str(path),))[0].findings == ()
     with pytest.raises(BadOption, match="these are whole videos"):
-        check.write_corrected(report, tmp_path / "corrected.csv")
-    assert not (tmp_path / "corrected.csv").exists()
+        looked_over((str(path),), corrected=tmp_path / "corrected.csv")
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
 def test_videos_in_several_files_are_named(tmp_path):
     paths = [written(tmp_path, GOOD, name) for name in ("one.csv", "two.csv")]
-    report = check.examine(job.read_annotations(tuple(paths), None, None))
+    report, _ = looked_over(tuple(paths))
     assert found(report)["videos in several files"] == 1
     assert "-3B32lodo2M: one.csv, two.csv" in [example for finding in report.findings for example in finding.examples]
 
@@ -144,14 +153,13 @@ def test_the_command_says_it_in_words_and_by_its_exit_code(tmp_path, capsys):
     ],
 )
 def test_real_files(shared_data, name, rows, expected):
-    (file,) = job.read_annotations((str(shared_data / "annotations" / name),), None, None)
-    assert len(file.rows) == rows and file.dataset == "kinetics-csv"
-    assert found(check.examine([file])) == expected
+    report, _ = looked_over((str(shared_data / "annotations" / name),))
+    assert report.files == (f"{name}: kinetics-csv, {rows} rows",)
+    assert found(report) == expected
 
 
 def test_real_files_share_videos_between_versions(shared_data, tmp_path):
     names = [str(shared_data / "annotations" / name) for name in ("k400_val.csv", "k600_val.csv")]
-    report = check.examine(job.read_annotations(tuple(names), None, None))
+    report, corrected = looked_over(tuple(names), corrected=tmp_path / "both.csv")
     assert 12_000 < found(report)["videos in several files"] < 14_000
-    check.write_corrected(report, tmp_path / "both.csv")
-    assert len(list(kinetics_csv.read(tmp_path / "both.csv"))) == len(report.corrected)
+    assert len(list(kinetics_csv.read(tmp_path / "both.csv"))) == corrected

@@ -6,6 +6,7 @@ from kinetics_prep import job
 from kinetics_prep.annotations import Annotation, LabelMap
 from kinetics_prep.datasets import detect, path_list
 from kinetics_prep.errors import BadAnnotations
+from kinetics_prep.spool import Spool
 
 LABELS = LabelMap(("abseiling", "air drumming", "answering questions"))
 LINES = "abseiling/-3B32lodo2M_000059_000069.mp4 0\nair drumming/some video.MKV 1\n"
@@ -17,9 +18,10 @@ def written(tmp_path, content, name="kinetics400_val_list_videos.txt"):
 
 
 def read(path, labels=LABELS, split=None):
-    (file,) = job.read_annotations((str(path),), split, None, labels)
-    assert file.dataset == "path-list"
-    return file.rows
+    with Spool() as rows:
+        (file,) = job.read_annotations(rows, (str(path),), split, None, labels)
+        assert file.dataset == "path-list"
+        return [row for row, _ in rows.as_read()]
 
 
 def test_a_number_is_a_line_of_the_label_map_and_a_name_may_hold_times(tmp_path):

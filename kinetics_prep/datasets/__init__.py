@@ -4,7 +4,7 @@ Each is a module with
 
 * `recognises(path) -> bool`: whether the content looks like it;
 * `read(path, default_split) -> Iterator[Row]`: one `Row` for every annotation in the file, readable or not;
-* if labels may be numbers, `with_names(path, rows, labels) -> list[Row]`: with what the label map calls them.
+* if labels may be numbers, `with_names(path, rows, labels) -> Iterator[Row]`: with what the label map calls them.
 """
 
 from pathlib import Path

@@ -2,6 +2,7 @@
 Kinetics-400. What is behind an id on its line is not read.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.datasets import lines
@@ -9,27 +10,23 @@ from kinetics_prep.datasets.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 
-def selected(path: Path, rows: list[Row]) -> list[Row]:
-    """Of some rows those whose video is in a list, and a row that cannot be used for each id that none of them has.
+def read(path: Path) -> Iterator[tuple[str | None, Row]]:
+    """The ids of a list, and with each the row that stands for it where no annotation file has it.
 
-    Rows that cannot be read have no id, and are left out.
+    Where a line cannot be read there is None, and the row that says why.
 
     Raises:
       BadAnnotations: if the list holds no id.
       OSError: if it cannot be read.
     """
-    wanted, unusable = {}, []
+    found = False
     for number, line in lines.numbered(path):
+        found, media_id = True, None
         try:
-            wanted.setdefault(lines.text_of(line).split()[0], number)
-        except MalformedRow as error:
-            unusable.append(Row(path.name, number, error=lines.located(path, number, error)))
-    if not wanted and not unusable:
-        raise BadAnnotations(f"{path} holds no id")
-    chosen = [row for row in rows if row.annotation and row.annotation.media_id in wanted]
-    found = {row.annotation.media_id for row in chosen}
-    for media_id, number in wanted.items():
-        if media_id not in found:
+            media_id = lines.text_of(line).split()[0]
             error = MalformedRow(f"{media_id!r:.220} is in none of the annotation files")
-            unusable.append(Row(path.name, number, error=lines.located(path, number, error)))
-    return chosen + unusable
+        except MalformedRow as unreadable:
+            error = unreadable
+        yield media_id, Row(path.name, number, error=lines.located(path, number, error))
+    if not found:
+        raise BadAnnotations(f"{path} holds no id")

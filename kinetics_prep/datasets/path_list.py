@@ -6,7 +6,7 @@ only the name counts. A name that ends in two times is that piece of a video, an
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from kinetics_prep.annotations import TIMED_NAME, Annotation, LabelMap
@@ -51,25 +51,23 @@ def _annotation(stem: str, split: str, label: str) -> Annotation:
     return Annotation(stem, 0.0, None, split, label)
 
 
-def with_names(path: Path, rows: list[Row], labels: LabelMap | None) -> list[Row]:
+def with_names(path: Path, rows: Iterable[Row], labels: LabelMap | None) -> Iterator[Row]:
     """The rows with labels in the place of numbers.
 
     Raises:
       BadAnnotations: if there are numbers and no label map.
     """
-    if not any(row.annotation and row.annotation.label.isdecimal() for row in rows):
-        return rows
-    if labels is None:
-        raise BadAnnotations(f"{path}: its labels are numbers; say with --labels which labels they stand for")
-    return [_with_name(path, row, labels) for row in rows]
+    for row in rows:
+        if row.annotation is None or not row.annotation.label.isdecimal():
+            yield row
+        elif labels is None:
+            raise BadAnnotations(f"{path}: its labels are numbers; say with --labels which labels they stand for")
+        else:
+            yield _with_name(path, row, int(row.annotation.label), labels)
 
 
-def _with_name(path: Path, row: Row, labels: LabelMap) -> Row:
-    annotation = row.annotation
-    if annotation is None or not annotation.label.isdecimal():
-        return row
-    number = int(annotation.label)
+def _with_name(path: Path, row: Row, number: int, labels: LabelMap) -> Row:
     if number >= len(labels):
         error = MalformedRow(f"label is {number}, expected 0 to {len(labels) - 1}, the last of the label map")
         return Row(row.file, row.line, error=lines.located(path, row.line, error), split=row.split)
-    return dataclasses.replace(row, annotation=dataclasses.replace(annotation, label=labels.labels[number]))
+    return dataclasses.replace(row, annotation=dataclasses.replace(row.annotation, label=labels.labels[number]))

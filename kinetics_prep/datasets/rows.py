@@ -22,3 +22,8 @@ class Row:
     def __post_init__(self):
         if (self.annotation is None) == (self.error is None):
             raise ValueError("a row holds either an annotation or an error")
+
+    @property
+    def clip_id(self) -> str:
+        """The clip's name; of an unreadable row `<file>:<line>`, which no clip is called."""
+        return self.annotation.clip_id if self.annotation else f"{self.file}:{self.line}"

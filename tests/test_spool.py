@@ -1,0 +1,180 @@
+"""Rows on disk: what goes in comes out, in the order that was asked for."""
+
+import hashlib
+import math
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kinetics_prep.annotations import Annotation
+from kinetics_prep.datasets import Row
+from kinetics_prep.errors import MalformedRow
+from kinetics_prep.spool import Spool, Video
+
+BENCHMARK = Path(__file__).resolve().parents[1] / "benchmarks" / "annotations.py"
+
+
+def row(media_id, line=1, split="train", label="abseiling", file="a.csv", start=0.0, end=10.0):
+    return Row(file, line, Annotation(media_id, start, end, split, label), split=split)
+
+
+def unreadable(line, split=None, file="a.csv", why="no such thing"):
+    return Row(file, line, error=MalformedRow(why), split=split)
+
+
+@pytest.fixture
+def spool():
+    with Spool() as spool:
+        yield spool
+
+
+def lines(rows):
+    return [row.line for row in rows]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        row("-3B32lodo2M", 7, "val", "müde sein", start=59.123456789, end=69.5),
+        row("whole video", end=None, label=None),
+        unreadable(3, "test"),
+        unreadable(4, None),
+        unreadable(5, file="\udcff.csv", why="\udcff.csv:5: \0"),
+    ],
+)
+def test_a_row_comes_out_as_it_went_in(spool, given):
+    assert spool.add([given]) == 1
+    ((found, is_duplicate),) = spool.as_read()
+    assert (found.file, found.line, found.annotation, found.split) == (
+        given.file,
+        given.line,
+        given.annotation,
+        given.split,
+    )
+    assert (type(found.error), str(found.error)) == (type(given.error), str(given.error))
+    assert not is_duplicate
+
+
+def test_a_time_keeps_its_sign_which_stands_in_the_plan(spool):
+    spool.add([row("a", start=-0.0)])
+    assert math.copysign(1, spool.first().annotation.start_seconds) == -1
+
+
+def test_rows_keep_the_order_of_reading_over_several_files(spool):
+    given = [row(f"v{k}", k) for k in range(50)]
+    random.Random(0).shuffle(given)
+    assert spool.add(given[:30]) == 30 and spool.add(given[30:]) == 20 and spool.add([]) == 0
+    assert [found for found, _ in spool.as_read()] == given
+
+
+def test_by_clip_is_by_the_sha256_of_the_clip_id_and_then_as_read(spool):
+    given = [row(f"v{k % 20}", k) for k in range(60)] + [unreadable(k) for k in range(60, 70)]
+    spool.add(given)
+    expected = sorted(given, key=lambda row: hashlib.sha256(row.clip_id.encode()).digest())
+    assert lines(spool.by_clip("train")) == lines(expected)
+
+
+def test_by_clip_takes_a_split_some_labels_and_strays(spool):
+    spool.add([row("a", 1), row("b", 2, "val"), row("c", 3, label="zumba"), row("d", 4, label=None)])
+    spool.add([unreadable(5), unreadable(6, "train"), unreadable(7, "val")])
+    assert sorted(lines(spool.by_clip("train"))) == [1, 3, 4, 5, 6]
+    assert sorted(lines(spool.by_clip("train", strays=False))) == [1, 3, 4, 6]
+    assert sorted(lines(spool.by_clip("train", ("zumba", "yoga")))) == [3, 5, 6]
+
+
+def test_it_knows_its_splits_its_labels_and_whether_it_holds_some(spool):
+    assert (spool.first(), spool.splits(), spool.labels(), spool.holds()) == (None, set(), set(), False)
+    spool.add([unreadable(1, "test"), row("a", 2, label="zumba"), row("b", 3, label=None)])
+    assert (spool.first().line, spool.splits(), spool.labels()) == (1, {"test", "train"}, {"zumba"})
+    assert spool.holds() and spool.holds("train") and spool.holds("train", ("yoga", "zumba"))
+    assert not spool.holds("test") and not spool.holds("train", ("yoga",))
+
+
+def test_a_duplicate_is_a_clip_that_its_split_has_before_it(spool):
+    spool.add([row("a", 1), unreadable(2), row("a", 3), row("a", 4, "val"), row("a", 5, start=1.0), unreadable(2)])
+    assert [found.line for found, is_duplicate in spool.as_read() if is_duplicate] == [3]
+    spool.add([row("a", 6, "val")])
+    assert [found.line for found, is_duplicate in spool.as_read() if is_duplicate] == [3, 6]
+
+
+def test_the_rows_of_a_video_are_taken_together(spool):
+    spool.add([row("a", 1), row("a", 2, "val", file="c,d.csv"), row("b", 3), row("a", 4, end=5.0), unreadable(5)])
+    assert sorted(spool.videos(), key=lambda video: video.first) == [
+        Video("a", 1, 2, ("train", "val"), ("a.csv", "c,d.csv")),
+        Video("b", 3, 1, ("train",), ("a.csv",)),
+    ]
+
+
+def test_it_keeps_the_videos_listed_and_tells_of_those_that_are_missing(spool):
+    spool.add([row("a", 1), row("b", 2), unreadable(3), row("a", 4, start=1.0)])
+    spool.keep([("a", unreadable(11)), (None, unreadable(12)), ("c", unreadable(13)), ("c", unreadable(14))])
+    assert [found.line for found, _ in spool.as_read()] == [1, 4, 12, 13]
+    assert [video.media_id for video in spool.videos()] == ["a"]
+
+
+def test_an_error_on_the_way_in_is_passed_on(spool):
+    def rows():
+        yield row("a")
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        spool.add(rows())
+
+
+MUCH = """
+import os, sys
+from kinetics_prep.datasets import Row
+from kinetics_prep.errors import MalformedRow
+from kinetics_prep.spool import Spool
+
+def fill(spool):  # three times what stays in memory
+    spool.add(Row("a.csv", k, error=MalformedRow("x" * 10_000), split="train") for k in range(5_000))
+    return [row.line for row in spool.by_clip("train")]
+
+"""
+
+
+def run(program: str, folder: Path) -> list[str]:
+    environment = os.environ | {"SQLITE_TMPDIR": str(folder)}
+    command = (sys.executable, "-c", MUCH + program)
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_its_file_lies_where_it_is_told_to_and_bears_no_name(tmp_path):
+    program = """
+with Spool() as spool:
+    assert len(fill(spool)) == 5_000
+    for number in os.listdir("/proc/self/fd"):
+        print(os.path.realpath(f"/proc/self/fd/{number}"))
+"""
+    assert any(line.startswith(str(tmp_path)) for line in run(program, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named(tmp_path):
+    pytest.importorskip("resource")
+    program = """
+import resource
+from kinetics_prep.errors import NoRoom
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+try:
+    with Spool() as spool:
+        fill(spool)
+except NoRoom as error:
+    print(error)
+"""
+    (said,) = run(program, tmp_path)
+    assert "no room" in said and "SQLITE_TMPDIR" in said
+
+
+def test_memory_does_not_grow_with_the_rows():
+    command = (sys.executable, str(BENCHMARK), "--rows", "10000", "60000", "--clips-per-shard", "1000")
+    table = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[1:]
+    few, many = ([int(peak) for peak in line.split()[3::4]] for line in table)
+    # The rows themselves would be 50 MB more, and 100 rather in the end.
+    assert [after - before < 30 for before, after in zip(few, many)] == [True, True], table
