@@ -10,6 +10,7 @@ from kinetics_prep.cli import OK, main
 from kinetics_prep.datasets import Row
 from kinetics_prep.job import read_annotations
 from kinetics_prep.shards import Layout
+from kinetics_prep.spool import Spool
 
 
 def labels_of(shared_data: Path, version: int) -> list[str]:
@@ -22,11 +23,19 @@ def names(labels: list[str], split: str, rows: int) -> list[str]:
 
 def planned(output: Path, rows: list[Row], split: str, **options) -> Layout:
     """A folder that holds a plan, and nothing yet."""
-    labels = LabelMap.from_labels(row.annotation.label for row in rows)
     layout = Layout(output)
     layout.plan(split).parent.mkdir(parents=True, exist_ok=True)
-    plan.write(layout.plan(split), plan.arrange(plan.select(rows, split), split, labels, 64, **options))
+    with Spool() as spool:
+        spool.add(rows)
+        labels = LabelMap.from_labels(spool.labels())
+        plan.write(layout.plan(split), plan.arrange(plan.select(spool, split), split, labels, 64, **options))
     return layout
+
+
+def read(path: Path, split: str | None = None) -> list[Row]:
+    with Spool() as spool:
+        read_annotations(spool, (str(path),), split, None)
+        return [row for row, _ in spool.as_read()]
 
 
 def said(output: Path, capsys) -> list[str]:
@@ -36,8 +45,7 @@ def said(output: Path, capsys) -> list[str]:
 
 @pytest.fixture(scope="module")
 def k400_val(shared_data) -> list[Row]:
-    (file,) = read_annotations((str(shared_data / "annotations" / "k400_val.csv"),), None, None)
-    return file.rows
+    return read(shared_data / "annotations" / "k400_val.csv")
 
 
 @pytest.mark.parametrize(
@@ -50,9 +58,9 @@ def k400_val(shared_data) -> list[Row]:
     ],
 )
 def test_real_files_have_the_published_labels_and_rows(shared_data, name, split, expected):
-    (file,) = read_annotations((str(shared_data / "annotations" / name),), split, None)
-    (found,) = published.like({row.annotation.label for row in file.rows}, split, len(file.rows))
-    assert (found.name, found.splits[split]) == (expected, len(file.rows))
+    rows = read(shared_data / "annotations" / name, split)
+    (found,) = published.like({row.annotation.label for row in rows}, split, len(rows))
+    assert (found.name, found.splits[split]) == (expected, len(rows))
 
 
 def test_rows_tell_apart_what_has_the_same_labels(shared_data):
@@ -70,9 +78,9 @@ def test_more_rows_than_were_published_are_something_else(shared_data):
 def test_part_of_the_classes_or_a_sample_of_the_rows_is_no_copy(shared_data):
     labels = labels_of(shared_data, 400)
     assert names(labels[1:], "val", 19_856) == names([*labels[1:], "napping"], "val", 19_906) == []
-    (tiny,) = read_annotations((str(shared_data / "annotations" / "k400_tiny_train.csv"),), None, None)
-    assert {row.annotation.label for row in tiny.rows} == set(labels)
-    assert names(labels, "train", len(tiny.rows)) == []
+    tiny = read(shared_data / "annotations" / "k400_tiny_train.csv")
+    assert {row.annotation.label for row in tiny} == set(labels)
+    assert names(labels, "train", len(tiny)) == []
 
 
 def test_a_list_longer_than_the_one_that_is_known_is_not_spoken_of(shared_data):
@@ -102,11 +110,11 @@ def test_status_of_a_copy_that_lacks_rows_says_of_how_many(k400_val, tmp_path, c
 
 
 def test_status_names_all_that_a_folder_may_be(shared_data, tmp_path, capsys):
-    (file,) = read_annotations((str(shared_data / "annotations" / "ucf101_testlist01.txt"),), "test", None)
-    planned(tmp_path, file.rows, "test", limit=3_735)
+    rows = read(shared_data / "annotations" / "ucf101_testlist01.txt", "test")
+    planned(tmp_path, rows, "test", limit=3_735)
     (line,) = said(tmp_path, capsys)
     assert line == "  published: UCF-101 split 1 test, 3,783 rows; written here 0 (0.0%), planned 3,735"
-    planned(tmp_path, file.rows, "test", limit=3_700)
+    planned(tmp_path, rows, "test", limit=3_700)
     (line,) = said(tmp_path, capsys)
     assert line.startswith("  published: UCF-101 split 1 test, 3,783 rows, or UCF-101 split 2 test, 3,734 rows; ")
     assert line.endswith("; written here 0 (0.0% or 0.0%), planned 3,700")
