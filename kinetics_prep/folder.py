@@ -163,8 +163,8 @@ def plan_sha256(rows: Iterable[PlanRow]) -> str:
     return digest.sha256()
 
 
-def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow]) -> PlanDigest:
-    """Notes a split's plan, or finds it noted.
+def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow], shards: int) -> PlanDigest:
+    """Notes a split's plan, of so many shards, or finds it noted.
 
     Raises:
       OtherRecipe: if the folder holds another plan of this split.
@@ -172,7 +172,7 @@ def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow]) -> PlanDi
     path, here = layout.plan(split), PlanDigest()
     if not path.exists():
         with atomic(path, layout.scratch) as temporary:
-            plan.write(temporary, here.of(rows))
+            plan.write(temporary, here.of(rows), shards)
         return here
     there, different = PlanDigest(), ()
     for pair in itertools.zip_longest(there.of(plan.read(path)), here.of(rows)):

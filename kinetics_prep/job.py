@@ -12,6 +12,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,14 +21,14 @@ import kinetics_prep
 from kinetics_prep import datasets, folder, ledger, manifest, plan, recipe, shards, sources
 from kinetics_prep.annotations import SPLITS, LabelMap
 from kinetics_prep.atomic import room_needed
-from kinetics_prep.datasets import Row, id_list
+from kinetics_prep.datasets import id_list
 from kinetics_prep.errors import RETRYABLE, BadAnnotations, BadOption
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.prepare import Workshop
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import Layout, ShardTask
 from kinetics_prep.sources import Fetching
-from kinetics_prep.spool import Spool
+from kinetics_prep.spool import Selected, Spool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _keep_listed(job: Job, rows: Spool) -> None:
         raise BadAnnotations(f"--ids {job.ids}: none of its ids is in the annotation files")
 
 
-def _chosen(job: Job, rows: Spool, splits: Iterable[str]) -> dict[str, Iterator[Row]]:
+def _chosen(job: Job, rows: Spool, splits: Iterable[str]) -> dict[str, Selected]:
     """The rows of each split. One whose split cannot be read goes to the first, so that it is told of once."""
     chosen = {}
     for split in splits:
@@ -218,9 +219,11 @@ def _chosen(job: Job, rows: Spool, splits: Iterable[str]) -> dict[str, Iterator[
     return chosen
 
 
-def _task(job: Job, layout: Layout, digest: str, split: str, rows: Iterator[Row], labels: LabelMap) -> ShardTask:
+def _task(job: Job, layout: Layout, digest: str, split: str, rows: Selected, labels: LabelMap) -> ShardTask:
     per_shard, formats = job.recipe.clips_per_shard, job.recipe.formats
-    agreed = folder.agree_on_plan(layout, split, plan.arrange(rows, split, labels, per_shard, job.limit))
+    count = len(rows) if job.limit is None else min(len(rows), job.limit)
+    arranged = plan.arrange(rows, split, labels, per_shard, job.limit)
+    agreed = folder.agree_on_plan(layout, split, arranged, math.ceil(count / per_shard))
     return ShardTask(str(layout.output), split, agreed.rows, per_shard, formats, digest, agreed.sha256())
 
 

@@ -8,6 +8,7 @@ a clip's place in the output is decided here and nowhere else.
 import dataclasses
 import difflib
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from kinetics_prep import tables
 from kinetics_prep.annotations import Annotation, LabelMap
 from kinetics_prep.datasets import Row
 from kinetics_prep.errors import BadAnnotations, BadOption, ClipError, DuplicateRow
-from kinetics_prep.spool import Spool
+from kinetics_prep.spool import Selected, Spool
+
+ROW_GROUPS = 1024
+"""Of a plan, at most: what Parquet notes of one takes 22 KB, and stays in memory while the plan is written or read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class PlanRow:
         return Annotation(self.media_id, self.start_seconds, self.end_seconds, self.split, self.label)
 
 
-def select(rows: Spool, split: str, only: tuple[str, ...] = (), strays: bool = True) -> Iterator[Row]:
+def select(rows: Spool, split: str, only: tuple[str, ...] = (), strays: bool = True) -> Selected:
     """The rows of one split, and of the labels in `only` if there are any, in the order of a plan.
 
     Rows that cannot be read are kept whatever the labels, and with `strays` also those whose split
@@ -119,12 +123,20 @@ def _plan_row(shard, index, row: Row, error: ClipError | None, split: str, label
     )
 
 
-def write(path: Path, rows: Iterable[PlanRow]) -> None:
-    """Writes a plan, one row group per shard, so that a worker reads only its own."""
-    shards = itertools.groupby(rows, key=lambda row: row.shard)
-    tables.write(path, "plan", ([vars(row) for row in group] for _, group in shards))
+def write(path: Path, rows: Iterable[PlanRow], shards: int = 1) -> None:
+    """Writes a plan, with whole shards in a row group, so that a worker reads no more than it must.
+
+    Args:
+      shards: how many there are; up to `ROW_GROUPS`, each has a row group of its own.
+    """
+    together = max(1, math.ceil(shards / ROW_GROUPS))
+    groups = itertools.groupby(rows, key=lambda row: row.shard // together)
+    tables.write(path, "plan", ([vars(row) for row in group] for _, group in groups))
 
 
 def read(path: Path, shard: int | None = None) -> Iterator[PlanRow]:
     """Reads a plan, or one shard of it, back."""
-    return (PlanRow(**row) for row in tables.read(path, "plan", shard))
+    if shard is None:
+        return (PlanRow(**row) for row in tables.read(path, "plan"))
+    group = shard // (tables.highest(path, "shard", 0) + 1)
+    return (PlanRow(**row) for row in tables.read(path, "plan", group) if row["shard"] == shard)

@@ -136,7 +136,7 @@ class Spool(contextlib.AbstractContextManager):
         where, values = _readable(split, labels)
         return next(self._asked(f"SELECT 1 FROM rows WHERE {where} LIMIT 1", values), None) is not None
 
-    def by_clip(self, split: str, labels: tuple[str, ...] = (), strays: bool = True) -> Iterator[Row]:
+    def by_clip(self, split: str, labels: tuple[str, ...] = (), strays: bool = True) -> "Selected":
         """The rows of a split in the order of a plan: by the sha256 of their clip id, and then as they were read.
 
         Args:
@@ -145,8 +145,7 @@ class Spool(contextlib.AbstractContextManager):
         """
         where, values = _readable(split, labels)
         refused = "error IS NOT NULL AND (split = ? OR ? AND split IS NULL)"
-        query = f"SELECT {_COLUMNS} FROM rows WHERE {where} OR {refused} ORDER BY clip, position"
-        return map(self._row, self._asked(query, (*values, split, strays)))
+        return Selected(self, f"{where} OR {refused}", (*values, split, strays))
 
     def as_read(self) -> Iterator[tuple[Row, bool]]:
         """Every row in the order of reading, and whether it is a duplicate: its split has the same clip before it."""
@@ -189,6 +188,22 @@ class Spool(contextlib.AbstractContextManager):
             return Row(self._files[file], line, error=MalformedRow(error.decode("utf-8", "surrogatepass")), split=split)
         annotation = Annotation(media_id, start_seconds, end_seconds, split, label)
         return Row(self._files[file], line, annotation, split=split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """Rows of a spool in the order of a plan; see `Spool.by_clip`."""
+
+    spool: Spool
+    where: str
+    values: tuple
+
+    def __len__(self):
+        return next(self.spool._asked(f"SELECT count(*) FROM rows WHERE {self.where}", self.values))[0]
+
+    def __iter__(self) -> Iterator[Row]:
+        query = f"SELECT {_COLUMNS} FROM rows WHERE {self.where} ORDER BY clip, position"
+        return map(self.spool._row, self.spool._asked(query, self.values))
 
 
 def _readable(split: str | None, labels: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Parquet tables whose columns stand in `schemas/`: the plan and the ledger."""
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -39,8 +40,25 @@ def write(path: Path, name: str, row_groups: Iterable[list[dict]]) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _metadata(path: Path, *_) -> pq.FileMetaData:
-    # A plan of thousands of shards has a footer of megabytes, and is asked for each shard of it.
+    # A plan of a thousand row groups has a footer of megabytes, and is asked for each shard of it.
     return pq.read_metadata(path)
+
+
+def highest(path: Path, column: str, row_group: int) -> int:
+    """The highest value of a column in a row group, as the table's footer has it.
+
+    Raises:
+      CorruptShard: if the file is no Parquet, or its footer does not say.
+    """
+    with _expecting_parquet(path):
+        metadata = _footer(path)
+        place = metadata.schema.names.index(column) if column in metadata.schema.names else None
+        if place is None or row_group >= metadata.num_row_groups:
+            raise CorruptShard(f"{path} has no row group {row_group} with a column {column}")
+        statistics = metadata.row_group(row_group).column(place).statistics
+        if statistics is None or not statistics.has_min_max:
+            raise CorruptShard(f"{path} does not say what is highest in its column {column}")
+        return statistics.max
 
 
 def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
@@ -49,14 +67,25 @@ def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
     Raises:
       CorruptShard: if the file is no Parquet, or its columns are not those of the schema.
     """
+    with (
+        _expecting_parquet(path),
+        pq.ParquetFile(path, metadata=_footer(path), page_checksum_verification=True) as file,
+    ):
+        if file.schema_arrow.names != arrow_schema(name).names:
+            raise CorruptShard(f"{path} has other columns than schemas/{name}.json")
+        groups = range(file.num_row_groups) if row_group is None else (row_group,)
+        for group in groups:
+            yield from file.read_row_group(group).to_pylist()
+
+
+def _footer(path: Path) -> pq.FileMetaData:
+    stat = path.stat()
+    return _metadata(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+@contextlib.contextmanager
+def _expecting_parquet(path: Path):
     try:
-        stat = path.stat()
-        metadata = _metadata(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        with pq.ParquetFile(path, metadata=metadata, page_checksum_verification=True) as file:
-            if file.schema_arrow.names != arrow_schema(name).names:
-                raise CorruptShard(f"{path} has other columns than schemas/{name}.json")
-            groups = range(file.num_row_groups) if row_group is None else (row_group,)
-            for group in groups:
-                yield from file.read_row_group(group).to_pylist()
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptShard(f"{path} is not a Parquet file: {error}") from None

@@ -3,6 +3,7 @@ import hashlib
 import random
 from collections import Counter
 
+import pyarrow.parquet as pq
 import pytest
 
 from kinetics_prep import plan
@@ -184,6 +185,22 @@ def test_a_plan_reads_back_per_shard(tmp_path):
     plan.write(tmp_path / "train.parquet", planned)
     for shard in range(3):
         assert list(plan.read(tmp_path / "train.parquet", shard)) == planned[4 * shard : 4 * shard + 4]
+
+
+@pytest.mark.parametrize("shards, row_groups", [(1, 1), (1024, 1024), (1025, 513), (2049, 683)])
+def test_a_plan_has_a_thousand_row_groups_at_most_and_reads_back_per_shard(tmp_path, shards, row_groups):
+    planned, path = arrange(rows(2 * shards - 1), clips_per_shard=2), tmp_path / "train.parquet"
+    plan.write(path, planned, shards)
+    assert pq.read_metadata(path).num_row_groups == row_groups
+    for shard in {0, 1, 511, 512, 1023, 1024, shards - 1} & set(range(shards)):
+        assert list(plan.read(path, shard)) == planned[2 * shard : 2 * shard + 2]
+    assert list(plan.read(path)) == planned
+
+
+def test_a_plan_of_one_shard_a_row_group_is_read_whatever_their_number(tmp_path):
+    planned = arrange(rows(1100), clips_per_shard=1)
+    plan.write(tmp_path / "train.parquet", planned)
+    assert list(plan.read(tmp_path / "train.parquet", 1099)) == planned[1099:]
 
 
 def test_the_same_plan_has_the_same_bytes(tmp_path):

@@ -83,6 +83,7 @@ def test_by_clip_takes_a_split_some_labels_and_strays(spool):
     spool.add([unreadable(5), unreadable(6, "train"), unreadable(7, "val")])
     assert sorted(lines(spool.by_clip("train"))) == [1, 3, 4, 5, 6]
     assert sorted(lines(spool.by_clip("train", strays=False))) == [1, 3, 4, 6]
+    assert (len(spool.by_clip("train")), len(spool.by_clip("train", strays=False))) == (5, 4)
     assert sorted(lines(spool.by_clip("train", ("zumba", "yoga")))) == [3, 5, 6]
 
 
