@@ -10,6 +10,7 @@ REQUIRES = [
     "google-crc32c>=1.5,<2",
     "ijson>=3.3,<4",
     "imageio-ffmpeg>=0.8,<0.9",
+    "indexed_gzip>=1.9,<2",
     "jsonschema>=4.20,<5",
     # Compiles the flow engine where it runs: no compiler needed. 0.61 is the first for Python 3.13.
     "numba>=0.61,<0.70",
@@ -22,6 +23,9 @@ REQUIRES = [
     "requests>=2.31,<3",
     "tqdm>=4.66,<5",
     "urllib3>=2.2,<3",
+    # No upper bound: sites change, and only a fresh one can still read them. [default] brings, beside what speaks HTTP,
+    # the scripts that solve YouTube's challenges; the JavaScript runtime that runs them is not among them.
+    "yt-dlp[default]>=2025.11",
 ]
 
 EXTRAS = {

@@ -25,12 +25,12 @@ cli.main(["check", sys.argv[1]])
 _PLAN = """
 import sys
 from pathlib import Path
-from kinetics_prep import job, recipe, sample, sources
+from kinetics_prep import job, recipe, sample, selection, sources
 
 annotations, folder, clips = sys.argv[1:]
 settings = recipe.Recipe("tvl1", clips_per_shard=int(clips))
 videos = sources.Fetching((str(sample.VIDEOS),))
-with job.planned(job.Job((annotations,), videos, Path(folder, "out"), settings)):
+with job.planned(job.Job(selection.Selection((annotations,)), videos, Path(folder, "out"), settings)):
     pass
 """
 

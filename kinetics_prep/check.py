@@ -1,7 +1,7 @@
 """Looks over annotation files before a run: what `flow` would refuse, and what somebody should know of.
 
 with Spool() as rows:
-    files = job.read_annotations(rows, ("k400_val.csv",), None, None)
+    files = selection.read_annotations(rows, ("k400_val.csv",), None, None)
     report = check.examine(files, rows)
 """
 
@@ -17,7 +17,7 @@ from kinetics_prep.annotations import Annotation, LabelMap
 from kinetics_prep.atomic import atomic
 from kinetics_prep.datasets import Row
 from kinetics_prep.errors import BadOption
-from kinetics_prep.job import AnnotationFile
+from kinetics_prep.selection import AnnotationFile
 from kinetics_prep.spool import Spool, Video
 
 EXAMPLES = 5

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import functools
 import logging
 import os
 import re
@@ -24,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns the exit code."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
-    if rest and arguments.command is not _flow:
+    if rest and arguments.command not in (_flow, _retry, _refresh):
         parser.error(f"unknown: {' '.join(rest)}")
     try:
         return arguments.command(arguments, rest)
@@ -132,7 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     flow.set_defaults(command=_flow)
 
     _add_check(commands)
+    _add_download(commands)
     _add_inspect(commands)
+    _add_refresh(commands)
+    _add_retry(commands)
     _add_status(commands)
     _add_validate(commands)
     return parser
@@ -155,6 +157,52 @@ def _add_check(commands) -> None:
         "the label map"
     )  # fmt: skip
     check.set_defaults(command=_check)
+
+
+def _add_download(commands) -> None:
+    from kinetics_prep import options
+
+    download = commands.add_parser(
+        "download",
+        help="get videos, and nothing else",
+        description=options.DOWNLOAD_DESCRIPTION,
+        epilog=options.DOWNLOAD_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options.add_download_arguments(download)
+    download.set_defaults(command=_download)
+
+
+def _add_refresh(commands) -> None:
+    from kinetics_prep import options
+
+    refresh = commands.add_parser(
+        "refresh",
+        help="look again for what a prepared folder lacks; its shards stay as they are",
+        description="Looks once more for clips that were refused, where the folder says that its videos are or where "
+        "--videos says. What is found goes into new shards, <split>-refresh1-00000-of-00002 and so on, under the same "
+        "labels and recipe; the shards that there are stay as they are, to the byte. Ledgers and dataset.json are "
+        "brought up to it. Stopped, it goes on when the same command is given again.",
+        allow_abbrev=False,
+    )
+    options.add_again_arguments(refresh, "what may have come back: all but damaged or too short videos")
+    refresh.set_defaults(command=_refresh)
+
+
+def _add_retry(commands) -> None:
+    from kinetics_prep import options
+
+    retry = commands.add_parser(
+        "retry",
+        help="try again what was refused for some reasons, and write its shards anew",
+        description="Tries clips again that were refused for some reasons, where the folder says that its videos are "
+        "or where --videos says, and goes on with whatever is not done yet. The shards that they belong to are written "
+        "anew, as if they had been there at once; clips that are written are not computed again.",
+        allow_abbrev=False,
+    )
+    options.add_again_arguments(retry, "those that pass by themselves")
+    retry.set_defaults(command=_retry)
 
 
 def _add_inspect(commands) -> None:
@@ -198,61 +246,140 @@ def _add_validate(commands) -> None:
 def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep import flow as flow_engines
     from kinetics_prep import options
-    from kinetics_prep.report.progress import format_bytes, format_duration
 
     begun = time.monotonic()
-    logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every optional package it does not find
-    from kinetics_prep.beam import flow, runners
-
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a traceback of what we report in a line
-    beam_options = runners.options(rest)
+    flow, beam_options = _beam(rest)
     job = options.job_from(arguments)
     workers = options.workers_from(arguments.workers, job.recipe.engine)
     if arguments.engine == "auto":
         print(f"engine {job.recipe.engine}: {flow_engines.why(job.recipe.engine)}", file=sys.stderr)
-    with_how = f"{_in_words(job)}, {workers} {'clip' if workers == 1 else 'clips'} at a time"
-    summary = flow.prepare_dataset(job, workers, beam_options, functools.partial(_watch, with_how))
+    with _notices():
+        summary = flow.prepare_dataset(job, workers, beam_options, _watch)
+    return _told(job.output, summary, begun, arguments.max_refused)
+
+
+def _retry(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from kinetics_prep import options
+    from kinetics_prep.errors import PASSING
+
+    begun = time.monotonic()
+    flow, beam_options = _beam(rest)
+    asked = options.resumption_from(arguments, PASSING)
+    with _notices():
+        summary = flow.retry(asked, arguments.workers, beam_options, _watch)
+    return _told(arguments.folder, summary, begun, None)
+
+
+def _refresh(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from kinetics_prep import options
+    from kinetics_prep.errors import OF_FETCHING
+
+    begun = time.monotonic()
+    flow, beam_options = _beam(rest)
+    asked = options.resumption_from(arguments, OF_FETCHING)
+    with _notices():
+        outcome = flow.refresh(asked, arguments.workers, beam_options, _watch)
+    print(f"{arguments.folder}: {outcome}")
+    return _told(arguments.folder, outcome.summary, begun, None)
+
+
+def _beam(rest: list[str]):
+    """Our graphs, and Beam's options."""
+    logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every optional package it does not find
+    from kinetics_prep.beam import flow, runners
+
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a traceback of what we report in a line
+    return flow, runners.options(rest)
+
+
+@contextlib.contextmanager
+def _notices():
+    """Shows what sources have to say, such as until when a host is left alone, beside the progress bar."""
+    from kinetics_prep.report.progress import Notices
+
+    logger, handler = logging.getLogger("kinetics_prep"), Notices()
+    before, logger.propagate = (logger.level, logger.propagate), False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
+def _told(output: Path, summary, begun: float, allowed) -> int:
+    """Prints the outcome of a run and returns the exit code."""
+    from kinetics_prep import options
+    from kinetics_prep.report.progress import format_bytes, format_duration
+
     spent = format_duration(time.monotonic() - begun)
-    print(f"{job.output}: {summary}; {format_bytes(summary.bytes)} in {spent}")
-    if options.too_many_refused(arguments.max_refused, summary.refused_rows, summary.rows):
-        print(
-            f"kinetics-prep: more rows were refused than --max-refused allows; see {job.output}/ledger", file=sys.stderr
-        )
+    print(f"{output}: {summary}; {format_bytes(summary.bytes)} in {spent}")
+    if options.too_many_refused(allowed, summary.refused_rows, summary.rows):
+        print(f"kinetics-prep: more rows were refused than --max-refused allows; see {output}/ledger", file=sys.stderr)
         return TOO_MANY_REFUSED
     if summary.refused:
-        print(f"why: {job.output}/ledger; to try again: --retry {','.join(RETRYABLE[:2])} or others", file=sys.stderr)
+        print(f"why: {output}/ledger; to try again: kinetics-prep retry or refresh {output}", file=sys.stderr)
     return OK
 
 
-def _in_words(job) -> str:
-    recipe = job.recipe
+def _in_words(recipe) -> str:
     return f"{float(recipe.fps):g} fps, short side {recipe.short_side}, flow by {recipe.engine}"
 
 
 @contextlib.contextmanager
-def _watch(how: str, planned):
+def _watch(planned, workers: int):
     from kinetics_prep import job
     from kinetics_prep.report.progress import Progress
 
-    splits = ", ".join(f"{task.split} {task.rows}" for task in planned.tasks)
-    print("\n".join(planned.annotations), file=sys.stderr)
-    print(
-        f"{planned.layout.output}: {splits} rows, {len(planned.labels)} classes; {how}",
-        file=sys.stderr,
-    )
+    splits = ", ".join(f"{task.split} {task.rows}" for task in planned.tasks if not task.refresh)
+    print("\n".join(planned.annotations), end="\n" if planned.annotations else "", file=sys.stderr)
+    how = f"{_in_words(planned.workshop.recipe)}, {workers} {'clip' if workers == 1 else 'clips'} at a time"
+    what = "to look for again" if planned.tasks and planned.tasks[0].is_look else "rows"
+    print(f"{planned.layout.output}: {splits or 0} {what}, {len(planned.labels)} classes; {how}", file=sys.stderr)
     found = sum(job.settled(planned).values())
     with Progress(total=planned.rows, done_already=found, count=lambda: job.settled(planned)):
         yield
 
 
+def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from kinetics_prep import download, options
+    from kinetics_prep.report.progress import Progress, format_bytes, format_duration
+
+    begun = time.monotonic()
+    asked = options.download_from(arguments)
+    with _notices(), download.prepared(asked) as ready:
+        print("\n".join(map(str, ready.chosen.files)), file=sys.stderr)
+        if arguments.dry_run:
+            for line in download.forecast(ready).in_words(asked.fetching, format_duration):
+                print(line)
+            return OK
+        with Progress(ready.rows, 0, lambda: dict(ready.tally.counts)):
+            tally = download.carry_out(ready)
+    spent = format_duration(time.monotonic() - begun)
+    print(f"{asked.fetching.cache}: {tally}; {format_bytes(tally.new_bytes)} downloaded in {spent}")
+    if options.too_many_refused(arguments.max_refused, tally.refused, tally.rows):
+        print(
+            f"kinetics-prep: more rows were refused than --max-refused allows; see {asked.fetching.cache}/ledger",
+            file=sys.stderr,
+        )
+        return TOO_MANY_REFUSED
+    if tally.reasons:
+        print(f"why, and when to try again: {asked.fetching.cache}/ledger", file=sys.stderr)
+    return OK
+
+
 def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import check, job
+    from kinetics_prep import check, selection
     from kinetics_prep.report.inspect import printable
     from kinetics_prep.spool import Spool
 
-    labels = job.read_labels(arguments.labels) if arguments.labels else None
+    labels = selection.read_labels(arguments.labels) if arguments.labels else None
     with Spool() as rows:
-        files = job.read_annotations(rows, tuple(arguments.annotations), arguments.split, arguments.dataset, labels)
+        files = selection.read_annotations(
+            rows, tuple(arguments.annotations), arguments.split, arguments.dataset, labels
+        )
         report = check.examine(files, rows, labels)
         for file in report.files:
             print(printable(file))

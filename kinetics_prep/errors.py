@@ -54,58 +54,62 @@ class UnknownLabel(ClipError):
     reason, again = "unknown_label", Again.OTHER_ANNOTATIONS
 
 
+class FetchError(ClipError):
+    """The video cannot be got; what it holds nobody knows."""
+
+
 # Of getting the video: it is not there
 
 
-class NotFound(ClipError):
+class NotFound(FetchError):
     """No source has the video."""
 
     reason, again = "not_found", Again.OTHER_SOURCE
 
 
-class Removed(ClipError):
+class Removed(FetchError):
     """Its uploader took the video down."""
 
     reason, again = "removed", Again.NEVER
 
 
-class Terminated(ClipError):
+class Terminated(FetchError):
     """The account that had uploaded the video was closed."""
 
     reason, again = "terminated", Again.NEVER
 
 
-class Private(ClipError):
+class Private(FetchError):
     """The video is private."""
 
     reason, again = "private", Again.NEVER
 
 
-class Copyright(ClipError):
+class Copyright(FetchError):
     """Somebody who holds the rights had the video taken down."""
 
     reason, again = "copyright", Again.NEVER
 
 
-class Policy(ClipError):
+class Policy(FetchError):
     """The video was taken down for breaking the site's rules, or the law."""
 
     reason, again = "policy", Again.NEVER
 
 
-class Drm(ClipError):
+class Drm(FetchError):
     """The video is protected against copying."""
 
     reason, again = "drm", Again.NEVER
 
 
-class Unavailable(ClipError):
+class Unavailable(FetchError):
     """The site does not have the video, and does not say why."""
 
     reason, again = "unavailable", Again.OTHER_SOURCE
 
 
-class NotYet(ClipError):
+class NotYet(FetchError):
     """A stream that is still going on, or has not begun."""
 
     reason, again = "not_yet", Again.AT_ONCE
@@ -114,37 +118,37 @@ class NotYet(ClipError):
 # Of getting the video: it is there, for others
 
 
-class Geo(ClipError):
+class Geo(FetchError):
     """The video is not shown in this country."""
 
     reason, again = "geo", Again.ELSEWHERE
 
 
-class AgeRestricted(ClipError):
+class AgeRestricted(FetchError):
     """Only for people whose age the site knows."""
 
     reason, again = "age_restricted", Again.WITH_COOKIES
 
 
-class LoginRequired(ClipError):
+class LoginRequired(FetchError):
     """Only for people who have logged in."""
 
     reason, again = "login_required", Again.WITH_COOKIES
 
 
-class MembersOnly(ClipError):
+class MembersOnly(FetchError):
     """Only for members, or for those who paid."""
 
     reason, again = "members_only", Again.WITH_COOKIES
 
 
-class BotCheck(ClipError):
+class BotCheck(FetchError):
     """The site takes us for a robot; it was left alone for a while."""
 
     reason, again = "bot_check", Again.AFTER_A_PAUSE
 
 
-class RateLimited(ClipError):
+class RateLimited(FetchError):
     """The server was asked too often; it was left alone for a while."""
 
     reason, again = "rate_limited", Again.AFTER_A_PAUSE
@@ -153,7 +157,7 @@ class RateLimited(ClipError):
     """How long the server asked to be left alone."""
 
 
-class Forbidden(ClipError):
+class Forbidden(FetchError):
     """The server refuses to hand the video over (HTTP 401, 403, 407)."""
 
     reason, again = "forbidden", Again.AT_ONCE
@@ -162,55 +166,55 @@ class Forbidden(ClipError):
 # Of getting the video: it does not arrive
 
 
-class NoFormat(ClipError):
+class NoFormat(FetchError):
     """The site has the video in no form that can be downloaded here."""
 
     reason, again = "no_format", Again.OTHER_SETTING
 
 
-class WrongContent(ClipError):
+class WrongContent(FetchError):
     """What the server sent says that it is no video, such as a page of HTML."""
 
     reason, again = "wrong_content", Again.OTHER_SOURCE
 
 
-class TooLarge(ClipError):
+class TooLarge(FetchError):
     """The file is larger than the limit."""
 
     reason, again = "too_large", Again.OTHER_SETTING
 
 
-class BadAddress(ClipError):
+class BadAddress(FetchError):
     """The address is no use: HTTP 400 and the like, or redirections that go in circles."""
 
     reason, again = "bad_address", Again.OTHER_SOURCE
 
 
-class Network(ClipError):
+class Network(FetchError):
     """The server could not be reached, or fell silent."""
 
     reason, again = "network", Again.AT_ONCE
 
 
-class ServerError(ClipError):
+class ServerError(FetchError):
     """The server says that it failed (HTTP 500 and above)."""
 
     reason, again = "server_error", Again.AT_ONCE
 
 
-class Truncated(ClipError):
+class Truncated(FetchError):
     """The file broke off before its end."""
 
     reason, again = "truncated", Again.AT_ONCE
 
 
-class UnreadableFile(ClipError):
+class UnreadableFile(FetchError):
     """The file is there, and cannot be read: no right to, or a failing disk."""
 
     reason, again = "unreadable_file", Again.OTHER_SOURCE
 
 
-class Internal(ClipError):
+class Internal(FetchError):
     """The downloader failed in a way that nobody has named yet; the message keeps its words."""
 
     reason, again = "internal", Again.AT_ONCE
@@ -300,6 +304,9 @@ REASONS = tuple(BY_REASON)
 
 RETRYABLE = tuple(error.reason for error in CLIP_ERRORS if error.again is not Again.OTHER_ANNOTATIONS)
 """Those that another attempt may mend; the others stand in the annotations and so in the plan."""
+
+OF_FETCHING = tuple(error.reason for error in CLIP_ERRORS if issubclass(error, FetchError))
+"""Those of videos that were not got: what `refresh` looks for if it is not told what."""
 
 PASSING = tuple(error.reason for error in CLIP_ERRORS if error.again in (Again.AT_ONCE, Again.AFTER_A_PAUSE))
 """Those that are over by themselves: what `retry` tries if it is not told what."""

@@ -6,12 +6,14 @@ anything has been prepared.
 
 import collections
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from kinetics_prep import manifest, plan, recipe
 from kinetics_prep.annotations import LabelMap
@@ -20,6 +22,7 @@ from kinetics_prep.errors import BadOption, OtherRecipe
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import Layout
+from kinetics_prep.sources import Fetching, shown
 
 
 @contextlib.contextmanager
@@ -156,11 +159,11 @@ class PlanDigest:
         return self._sha256.hexdigest()
 
 
-def plan_sha256(rows: Iterable[PlanRow]) -> str:
-    """See `PlanDigest`."""
+def digest_of(path: Path) -> PlanDigest:
+    """Of a plan on disk."""
     digest = PlanDigest()
-    collections.deque(digest.of(rows), maxlen=0)
-    return digest.sha256()
+    collections.deque(digest.of(plan.read(path)), maxlen=0)
+    return digest
 
 
 def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow], shards: int) -> PlanDigest:
@@ -187,6 +190,30 @@ def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow], shards: i
             "--output"
         )
     return here
+
+
+def note_sources(layout: Layout, fetching: Fetching) -> None:
+    """Notes where videos are looked for, so that `retry` and `refresh` need not be told; but no passwords."""
+    if any(shown(text) != text for text in fetching.videos):
+        layout.sources.unlink(missing_ok=True)
+        return
+    content = {"version": 1, "videos": list(fetching.videos), "cache": fetching.cache}
+    write_json(layout.sources, content, layout.scratch)
+
+
+def with_noted_sources(layout: Layout, fetching: Fetching) -> Fetching:
+    """The same, with the places that are noted if it names none.
+
+    Raises:
+      BadOption: if there are none either.
+    """
+    if fetching.videos or fetching.cache:
+        return fetching
+    try:
+        noted = json.loads(layout.sources.read_text("utf-8"))
+        return dataclasses.replace(fetching, videos=tuple(map(str, noted["videos"])), cache=noted["cache"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadOption(f"{layout.output} does not say where its videos are: give --videos or --cache") from None
 
 
 def _described(row: PlanRow | None) -> str:

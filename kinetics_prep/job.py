@@ -1,6 +1,6 @@
 """A run from the outside: what is asked for, the plan it leads to, and what came of it.
 
-    job = Job(("k400_val.csv",), Fetching(("videos",)), Path("out"), recipe)
+    job = Job(Selection(("k400_val.csv",)), Fetching(("videos",)), Path("out"), recipe)
     with planned(job) as plan:
         ...
         summary = finish(plan)
@@ -18,49 +18,64 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import kinetics_prep
-from kinetics_prep import datasets, folder, ledger, manifest, plan, recipe, shards, sources
-from kinetics_prep.annotations import SPLITS, LabelMap
+from kinetics_prep import flow, folder, ledger, manifest, recipe, selection, shards, sources
+from kinetics_prep.annotations import LabelMap
 from kinetics_prep.atomic import room_needed
-from kinetics_prep.datasets import id_list
-from kinetics_prep.errors import RETRYABLE, BadAnnotations, BadOption
+from kinetics_prep.errors import RETRYABLE, BadOption
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.prepare import Workshop
 from kinetics_prep.recipe import Recipe
+from kinetics_prep.selection import Chosen, Selection
 from kinetics_prep.shards import Layout, ShardTask
 from kinetics_prep.sources import Fetching
-from kinetics_prep.spool import Selected, Spool
+from kinetics_prep.spool import Spool
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What the user asks for."""
 
-    annotations: tuple[str, ...]
+    selection: Selection
     fetching: Fetching
     output: Path
     recipe: Recipe
-    splits: tuple[str, ...] = ()
-    """Empty for every split that the annotations hold."""
-    labels: Path | None = None
-    """A label map, one label a line; None for the sorted labels of the annotations."""
-    only: tuple[str, ...] = ()
-    limit: int | None = None
     retry: tuple[str, ...] = ()
     """Reasons: rows that were refused for one of them are tried again."""
     hardware: Hardware = ANY_HARDWARE
-    dataset: str | None = None
-    """The annotations' format, a name of `datasets.DATASETS`; None to tell it by their content."""
-    ids: Path | None = None
-    """A list of video ids, one a line: only their rows are prepared."""
 
     def __post_init__(self):
-        hopeless = sorted(set(self.retry) - set(RETRYABLE))
-        if hopeless:
-            raise BadOption(f"--retry {', '.join(hopeless)}: expected one or more of {', '.join(RETRYABLE)}")
-        if self.limit is not None and self.limit < 1:
-            raise BadOption(f"--limit is {self.limit}, expected at least 1")
-        if self.dataset is not None and self.dataset not in datasets.DATASETS:
-            raise BadOption(f"--dataset {self.dataset}: expected one of {', '.join(datasets.DATASETS)}")
+        expect_retryable("--retry", self.retry)
+        _expect_gpu(self.hardware, self.recipe.engine)
+
+
+def expect_retryable(option: str, reasons: tuple[str, ...]) -> None:
+    """Makes sure that rows which were refused for some reasons can be tried again.
+
+    Raises:
+      BadOption: if they cannot, or there is no such reason.
+    """
+    hopeless = sorted(set(reasons) - set(RETRYABLE))
+    if hopeless:
+        raise BadOption(f"{option} {', '.join(hopeless)}: expected one or more of {', '.join(RETRYABLE)}")
+
+
+def _expect_gpu(hardware: Hardware, engine: str) -> None:
+    if hardware != ANY_HARDWARE and not flow.ENGINES[engine].RUNS_ON_GPU:
+        raise BadOption(f"--gpus and --gpu-memory: engine {engine} ({flow.why(engine)}) does not run on a GPU")
+
+
+@dataclasses.dataclass(frozen=True)
+class Resumption:
+    """What the user asks for of a folder that was begun."""
+
+    output: Path
+    reasons: tuple[str, ...]
+    """Rows that were refused for one of them are tried again."""
+    fetching: Fetching
+    hardware: Hardware = ANY_HARDWARE
+
+    def __post_init__(self):
+        expect_retryable("--reason", self.reasons)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +92,7 @@ class Planned:
     @property
     def rows(self) -> int:
         """Annotation rows, all splits together."""
-        return sum(task.rows for task in self.tasks)
+        return sum(task.rows for task in self.tasks if not task.refresh)
 
     def pending(self) -> Iterator[tuple[ShardTask, int]]:
         """The shards that are not committed yet."""
@@ -105,60 +120,6 @@ class Summary:
         return f"{self.rows} rows, {self.written} written, {self.refused_rows} refused" + (reasons and f" ({reasons})")
 
 
-@dataclasses.dataclass(frozen=True)
-class AnnotationFile:
-    """What an annotation file holds."""
-
-    path: Path
-    dataset: str
-    """The name of its format."""
-    rows: int
-
-    def __str__(self):
-        return f"{self.path.name}: {self.dataset}, {self.rows} rows"
-
-
-def read_annotations(
-    rows: Spool, paths: tuple[str, ...], default_split: str | None, dataset: str | None, labels: LabelMap | None = None
-) -> list[AnnotationFile]:
-    """Reads some annotation files, of which at least one holds a row that can be read.
-
-    Args:
-      rows: takes in what they hold.
-      default_split: of rows that do not say theirs.
-      dataset: their format; None to tell it by their content.
-      labels: what numbers stand for where a file has those instead of labels.
-
-    Raises:
-      BadAnnotations: if a file is not there, or is no annotation file.
-    """
-    files = [_annotation_file(rows, Path(path), default_split, dataset, labels) for path in paths]
-    if not rows.holds():
-        first = rows.first()
-        if first is None:
-            raise BadAnnotations(f"--annotations {', '.join(paths)}: a header, and no row under it")
-        count = sum(file.rows for file in files)
-        raise BadAnnotations(f"none of the {count} rows can be read; the first: {first.error}")
-    return files
-
-
-def _annotation_file(
-    rows: Spool, path: Path, default_split: str | None, dataset: str | None, labels: LabelMap | None
-) -> AnnotationFile:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "there is no such file"
-        raise BadAnnotations(f"--annotations {path}: {what}")
-    try:
-        dataset = dataset or datasets.detect(path)
-        module = datasets.DATASETS[dataset]
-        found = module.read(path, default_split)
-        if hasattr(module, "with_names"):
-            found = module.with_names(path, found, labels)
-        return AnnotationFile(path, dataset, rows.add(found))
-    except OSError as error:
-        raise BadAnnotations(f"--annotations {path} cannot be read: {error.strerror}") from None
-
-
 @contextlib.contextmanager
 def planned(job: Job) -> Iterator[Planned]:
     """Plans a job, or finds the plan it had when it was interrupted, and locks the output folder.
@@ -174,60 +135,84 @@ def planned(job: Job) -> Iterator[Planned]:
 @contextlib.contextmanager
 def _planned(job: Job, rows: Spool) -> Iterator[Planned]:
     layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
-    given = read_labels(job.labels) if job.labels else None
-    default_split = job.splits[0] if len(job.splits) == 1 else None
-    files = read_annotations(rows, job.annotations, default_split, job.dataset, given)
-    _keep_listed(job, rows)
-    named = rows.splits()
-    chosen = _chosen(job, rows, job.splits or tuple(split for split in SPLITS if split in named))
-    fetching = sources.absolute(job.fetching)
+    chosen = selection.choose(job.selection, rows)
+    fetching = dataclasses.replace(sources.absolute(job.fetching), ask_again=job.retry)
     sources.open_sources(fetching, layout.scratch)  # a mistake in it should not wait until the plan is made
-    tools = {"kinetics-prep": kinetics_prep.__version__} | recipe.versions(job.recipe)
     with room_needed(job.output), folder.locked(layout):
         folder.forget_if_unused(layout)
         digest = folder.agree_on_recipe(layout, job.recipe)
-        wanted = LabelMap.from_labels(rows.labels()) if given is None else given
-        labels = folder.agree_on_labels(layout, wanted, given is not None)
-        tasks = [_task(job, layout, digest, split, chosen[split], labels) for split in chosen]
+        labels = folder.agree_on_labels(layout, chosen.labels, chosen.given_labels is not None)
+        tasks = [_task(job, layout, digest, chosen, split, labels) for split in chosen.splits]
+        later = [part for part in shards.parts(layout) if part[0] in chosen.splits and part[1]]
+        tasks += _tasks_found(layout, job.recipe, digest, later)
         rows.close()  # the run may take days, and needs no more than the plan
-        if job.retry:
-            _reopen(layout, tasks, job.retry)
-        workshop = Workshop(job.recipe, digest, json.dumps(tools), fetching, str(layout.scratch), job.hardware)
-        yield Planned(layout, tuple(tasks), workshop, labels, tuple(map(str, files)))
+        folder.note_sources(layout, fetching)
+        _reopen(layout, tasks, job.retry)
+        workshop = _workshop(layout, job.recipe, digest, fetching, job.hardware)
+        yield Planned(layout, tuple(tasks), workshop, labels, tuple(map(str, chosen.files)))
 
 
-def _keep_listed(job: Job, rows: Spool) -> None:
-    if job.ids is None:
-        return
-    try:
-        rows.keep(id_list.read(job.ids))
-    except OSError as error:
-        raise BadAnnotations(f"--ids {job.ids} cannot be read: {error.strerror}") from None
-    if not rows.holds():
-        raise BadAnnotations(f"--ids {job.ids}: none of its ids is in the annotation files")
+@contextlib.contextmanager
+def resumed(
+    output: Path,
+    fetching: Fetching,
+    hardware: Hardware = ANY_HARDWARE,
+    retry: tuple[str, ...] = (),
+    ask_again: tuple[str, ...] = (),
+) -> Iterator[Planned]:
+    """The job of a folder, from what stands in it, without the annotation files.
+
+    Args:
+      fetching: where videos are looked for; its places are those that the folder was begun with, if it names none.
+      retry: reasons: rows that were refused for one of them are tried again.
+      ask_again: reasons for which a source that refused before is asked once more, besides those.
+
+    Raises:
+      BadOption: if nothing was begun there.
+      OtherRecipe: if programs or libraries that decide the bytes have changed.
+    """
+    layout = Layout(output.absolute())
+    if not layout.recipe.exists() or not shards.parts(layout):
+        raise BadOption(f"{output} holds no recipe.json and no plan: nothing was begun here by kinetics-prep flow")
+    made = Recipe.from_settings(recipe.read(layout.recipe)["recipe"])
+    _expect_gpu(hardware, made.engine)
+    fetching = sources.absolute(folder.with_noted_sources(layout, fetching))
+    fetching = dataclasses.replace(fetching, short_side=made.short_side, ask_again=retry + ask_again)
+    sources.open_sources(fetching, layout.scratch)
+    with room_needed(output), folder.locked(layout):
+        digest = folder.agree_on_recipe(layout, made)
+        tasks = _tasks_found(layout, made, digest, shards.parts(layout))
+        _reopen(layout, tasks, retry)
+        workshop = _workshop(layout, made, digest, fetching, hardware)
+        yield Planned(layout, tuple(tasks), workshop, manifest.read_labels(layout), ())
 
 
-def _chosen(job: Job, rows: Spool, splits: Iterable[str]) -> dict[str, Selected]:
-    """The rows of each split. One whose split cannot be read goes to the first, so that it is told of once."""
-    chosen = {}
-    for split in splits:
-        found = plan.select(rows, split, job.only, strays=not chosen)
-        if rows.holds(split, job.only):
-            chosen[split] = found
-        elif split in job.splits:
-            raise BadOption(f"--only {', '.join(job.only)}: no row of split {split!r} bears any of these labels")
-    return chosen
+def _workshop(layout: Layout, made: Recipe, digest: str, fetching: Fetching, hardware: Hardware) -> Workshop:
+    tools = {"kinetics-prep": kinetics_prep.__version__} | recipe.versions(made)
+    return Workshop(made, digest, json.dumps(tools), fetching, str(layout.scratch), hardware)
 
 
-def _task(job: Job, layout: Layout, digest: str, split: str, rows: Selected, labels: LabelMap) -> ShardTask:
+def _task(job: Job, layout: Layout, digest: str, chosen: Chosen, split: str, labels: LabelMap) -> ShardTask:
     per_shard, formats = job.recipe.clips_per_shard, job.recipe.formats
-    count = len(rows) if job.limit is None else min(len(rows), job.limit)
-    arranged = plan.arrange(rows, split, labels, per_shard, job.limit)
-    agreed = folder.agree_on_plan(layout, split, arranged, math.ceil(count / per_shard))
+    arranged = chosen.arranged(split, labels, per_shard)
+    agreed = folder.agree_on_plan(layout, split, arranged, math.ceil(chosen.count(split) / per_shard))
     return ShardTask(str(layout.output), split, agreed.rows, per_shard, formats, digest, agreed.sha256())
 
 
+def _tasks_found(layout: Layout, made: Recipe, digest: str, parts: list[tuple[str, int]]) -> list[ShardTask]:
+    """The tasks of plans that stand in a folder."""
+    found = []
+    for split, refresh in parts:
+        agreed = folder.digest_of(layout.plan(shards.part_name(split, refresh)))
+        settings = (agreed.rows, made.clips_per_shard, made.formats, digest, agreed.sha256(), refresh)
+        found.append(ShardTask(str(layout.output), split, *settings))
+    return found
+
+
 def _reopen(layout: Layout, tasks: list[ShardTask], reasons: tuple[str, ...]) -> None:
+    if not reasons:
+        return
+    _settle_refreshes(tasks)
     # Until the run is through, the folder is unfinished, and must not look otherwise.
     layout.manifest.unlink(missing_ok=True)
     for task in tasks:
@@ -235,16 +220,12 @@ def _reopen(layout: Layout, tasks: list[ShardTask], reasons: tuple[str, ...]) ->
             shards.reopen(task, shard, reasons)
 
 
-def read_labels(path: Path) -> LabelMap:
-    """A label map, one label a line.
-
-    Raises:
-      BadOption: if it cannot be read, or is none.
-    """
-    try:
-        return LabelMap.parse(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadOption(f"--labels {path} cannot be read: {error}") from None
+def _settle_refreshes(tasks: Iterable[ShardTask]) -> None:
+    """Has each clip that a refresh found in one ledger alone; one that was killed may not have come so far."""
+    for task in tasks:
+        if shards.found_later(task):
+            for shard in range(task.of):
+                shards.amend(task, shard, {})
 
 
 def settled(done: Planned) -> dict[str, int]:
@@ -253,7 +234,7 @@ def settled(done: Planned) -> dict[str, int]:
     for task in done.tasks:
         for shard in range(task.of):
             marker = manifest.marker_counts(task.layout.marker(task.name(shard)))
-            found = marker or shards.objects_committed(task.layout, task.split, shard)
+            found = marker or shards.objects_committed(task.layout, task.part, shard)
             for status in counts:
                 counts[status] += found[status]
     return counts
@@ -265,14 +246,17 @@ def finish(done: Planned) -> Summary:
     Raises:
       IncompleteShard: if one is not.
     """
+    _settle_refreshes(done.tasks)
     content = manifest.build(done.layout)
     manifest.expect_complete(done.tasks, content)
     manifest.write(done.layout, content)
     for task in done.tasks:
-        shutil.rmtree(done.layout.work / task.split, ignore_errors=True)
-    if set(content["splits"]) == {path.stem for path in (done.layout.output / "plan").glob("*.parquet")}:
+        shutil.rmtree(done.layout.work / task.part, ignore_errors=True)
+    if set(content["splits"]) == {split for split, _ in shards.parts(done.layout)} and not shards.is_looking(
+        done.layout
+    ):
         shutil.rmtree(done.layout.work, ignore_errors=True)
-    return summary(content, [task.split for task in done.tasks])
+    return summary(content, {task.split: None for task in done.tasks})
 
 
 def summary(content: dict, splits: Iterable[str]) -> Summary:

@@ -6,6 +6,7 @@ It is made from the markers alone, so it says nothing that the shards do not bea
 import collections
 import functools
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,10 +23,10 @@ def build(layout: Layout) -> dict:
     """The manifest of every split that is complete."""
     made = recipe.read(layout.recipe)
     splits = {}
-    for path in sorted((layout.output / "plan").glob("*.parquet")):
-        part = _split(layout, path)
+    for split, refreshes in _refreshes(layout).items():
+        part = _split(layout, split, refreshes)
         if part:
-            splits[path.stem] = part
+            splits[split] = part
     content = {
         "version": 1,
         "recipe": made["recipe"],
@@ -52,21 +53,49 @@ def read_labels(layout: Layout) -> LabelMap:
         raise CorruptShard(f"{layout.labels} cannot be read: {error}") from None
 
 
-def _split(layout: Layout, path: Path) -> dict | None:
-    """One split's part, or None if a shard is missing."""
-    paths = sorted((layout.output / "markers").glob(f"{path.stem}-*.json"))
-    markers = [shards.read_marker(marker) for marker in paths]
-    if not markers or len(markers) != markers[0]["of"]:
+def _refreshes(layout: Layout) -> dict[str, list[int]]:
+    """The numbers of the refreshes of each split, in order; 0 is the plan that it was begun with."""
+    found = {}
+    for split, refresh in shards.parts(layout):
+        found.setdefault(split, []).append(refresh)
+    return found
+
+
+def _split(layout: Layout, split: str, refreshes: list[int]) -> dict | None:
+    """One split's part, or None if a shard is missing. A refresh that is not complete does not count yet."""
+    markers = {refresh: _markers(layout, shards.part_name(split, refresh)) for refresh in refreshes}
+    if not markers.get(0):
         return None
-    refused = sum((collections.Counter(marker["refused"]) for marker in markers), collections.Counter())
+    markers = {refresh: found for refresh, found in markers.items() if found}
+    every = [marker for found in markers.values() for marker in found]
+    refused = sum((collections.Counter(marker["refused"]) for marker in every), collections.Counter())
+    plans = [_plan(layout, split, refresh, found) for refresh, found in markers.items()]
     return {
-        "plan": path.relative_to(layout.output).as_posix(),
-        "plan_sha256": markers[0]["plan_sha256"],
-        "rows": sum(marker["rows"] for marker in markers),
-        "written": sum(marker["written"] for marker in markers),
+        **plans[0],
+        "rows": sum(marker["rows"] for marker in every),
+        "written": sum(marker["written"] for marker in every),
         "refused": dict(sorted(refused.items())),
-        "shards": [{key: marker[key] for key in ("shard", "written", "files", "ledger")} for marker in markers],
+        **({"refreshes": plans[1:]} if plans[1:] else {}),
+        "shards": [_shard(refresh, marker) for refresh, found in markers.items() for marker in found],
     }
+
+
+def _markers(layout: Layout, part: str) -> list[dict]:
+    """The markers of a part, if it has all of them."""
+    name = re.compile(re.escape(part) + r"-\d+-of-\d+")  # a split's name begins those of its refreshes
+    paths = sorted(path for path in (layout.output / "markers").glob(f"{part}-*.json") if name.fullmatch(path.stem))
+    markers = [shards.read_marker(path) for path in paths]
+    return markers if markers and len(markers) == markers[0]["of"] else []
+
+
+def _plan(layout: Layout, split: str, refresh: int, markers: list[dict]) -> dict:
+    path = layout.plan(shards.part_name(split, refresh)).relative_to(layout.output)
+    return {"plan": path.as_posix(), "plan_sha256": markers[0]["plan_sha256"]}
+
+
+def _shard(refresh: int, marker: dict) -> dict:
+    described = {key: marker[key] for key in ("shard", "written", "files", "ledger")}
+    return described | ({"refresh": refresh} if refresh else {})
 
 
 def expect_complete(tasks: Iterable[ShardTask], content: dict) -> None:
@@ -81,7 +110,7 @@ def expect_complete(tasks: Iterable[ShardTask], content: dict) -> None:
             missing = [task.name(shard) for shard in range(task.of) if not task.is_committed(shard)]
             raise IncompleteShard(f"{len(missing)} of {task.of} shards are missing, such as {missing[0]}")
         settled = part["written"] + sum(part["refused"].values())
-        if not task.rows == part["rows"] == settled:
+        if not task.refresh and not task.rows == part["rows"] == settled:
             raise IncompleteShard(f"{task.split}: {task.rows} rows are planned and {settled} are settled")
 
 

@@ -1,6 +1,7 @@
 """The flags of `kinetics-prep flow`, shared by the command line and by `pipelines/`."""
 
 import argparse
+import dataclasses
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -8,19 +9,43 @@ from pathlib import Path
 from kinetics_prep import flow, sample
 from kinetics_prep.annotations import SPLITS, split_named
 from kinetics_prep.datasets import DATASETS
+from kinetics_prep.download import DownloadJob
 from kinetics_prep.errors import BadOption, MalformedRow
-from kinetics_prep.flow import ANY_HARDWARE, TVL1, Hardware
+from kinetics_prep.flow import TVL1, Hardware
 from kinetics_prep.formats import FORMATS
-from kinetics_prep.job import Job
+from kinetics_prep.job import Job, Resumption, expect_retryable
 from kinetics_prep.quantize import QUANTIZERS
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.record import ENCODINGS
+from kinetics_prep.selection import Selection
 from kinetics_prep.sources import Fetching, Politeness
 
 DESCRIPTION = """\
 Prepares clips: gets each annotated video, trims it, resamples it, computes TV-L1 optical flow,
 and writes sharded records. Every annotation row ends in the ledger, written or refused.
 A run that is stopped, by whatever, goes on where it was when the same command is given again.
+"""
+
+DOWNLOAD_DESCRIPTION = """\
+Gets the videos of annotation files into a cache, which `flow --cache` reads, and computes nothing.
+What is in the cache, or in a folder or an archive that --videos names, is not asked for; what a
+server was found not to have neither. The same command goes on where it was stopped. What became of
+each row stands in CACHE/ledger.
+"""
+
+DOWNLOAD_EPILOG = """\
+examples:
+  kinetics-prep download --annotations k400_val.csv --cache videos --dry-run \\
+      --videos 'https://mirror.example/val/{id}_{start:06d}_{end:06d}.mp4' youtube
+      says how many videos that would ask for, of whom, and how long it takes at their pace
+  kinetics-prep download --annotations k400_val.csv --cache videos --videos youtube --again geo --proxy http://host:3128
+      asks once more for what was refused for one reason
+
+exit code:
+  0  every row is accounted for: there, or refused for a reason that CACHE/ledger holds
+  2  the run could not start or go on; the message says what to mend
+  3  as 0, and more rows were refused than --max-refused allows
+130  interrupted; the same command goes on from there
 """
 
 EPILOG = """\
@@ -48,6 +73,36 @@ def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
     _add_where(parser.add_argument_group("where to"))
     _add_how(parser.add_argument_group("how; the defaults are those of the I3D paper"))
     _add_running(parser.add_argument_group("running; flags not listed here go to Apache Beam, such as --runner"))
+
+
+def add_download_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `download` to a parser."""
+    _add_what(parser.add_argument_group("which videos"))
+    add_fetching_arguments(parser)
+    run = parser.add_argument_group("running")
+    run.add_argument("--dry-run", action="store_true", help="ask nobody; say what would be asked of whom, and how long")
+    run.add_argument(
+        "--short-side", type=int, default=256, metavar="PX", help="the least that videos should have, where a site has "
+        "them in several sizes; the smallest that suffices is taken; default: 256"
+    )  # fmt: skip
+    run.add_argument(
+        "--again", type=_words, default=(), metavar="LIST", help="ask once more for what was refused for these reasons"
+    )  # fmt: skip
+    run.add_argument(
+        "--workers", type=int, metavar="N", help="rows at a time; default: as many as --connections allows"
+    )
+    _add_max_refused(run)
+
+
+def add_again_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds the flags of `retry` and `refresh` to a parser."""
+    parser.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
+    parser.add_argument(
+        "--reason", type=_words, default=(), metavar="LIST", help=f"such as network,forbidden; default: {default}"
+    )  # fmt: skip
+    add_fetching_arguments(parser)
+    run = parser.add_argument_group("running; flags not listed here go to Apache Beam")
+    _add_workers(run)
 
 
 def _add_what(what) -> None:
@@ -111,8 +166,11 @@ def add_fetching_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def fetching_from(arguments: argparse.Namespace, ask_again: tuple[str, ...] = ()) -> Fetching:
+def fetching_from(arguments: argparse.Namespace, short_side: int) -> Fetching:
     """Where parsed flags say that videos are looked for.
+
+    Args:
+      short_side: the least that they should have, px.
 
     Raises:
       BadOption: if they make no sense.
@@ -132,8 +190,7 @@ def fetching_from(arguments: argparse.Namespace, ask_again: tuple[str, ...] = ()
         cookies=arguments.cookies,
         proxy=arguments.proxy,
         largest_bytes=int(arguments.largest * 1e9),
-        short_side=arguments.short_side,
-        ask_again=ask_again,
+        short_side=short_side,
     )
 
 
@@ -203,6 +260,18 @@ def _add_how(how) -> None:
 
 
 def _add_running(run) -> None:
+    _add_workers(run)
+    run.add_argument(
+        "--retry",
+        type=_words,
+        default=(),
+        metavar="LIST",
+        help="rows refused for these reasons are tried again, such as not_found,network after adding videos",
+    )
+    _add_max_refused(run)
+
+
+def _add_workers(run) -> None:
     run.add_argument(
         "--workers", type=int, default=None, metavar="N", help="clips at a time; default: one per core, and two where "
         "a GPU computes the flow, so that decoding runs ahead of it"
@@ -218,13 +287,9 @@ def _add_running(run) -> None:
         "--gpu-memory", type=float, default=None, metavar="GB", help="of each GPU, at most, to be given where "
         "several processes share it; default: three quarters of what is free there"
     )  # fmt: skip
-    run.add_argument(
-        "--retry",
-        type=_words,
-        default=(),
-        metavar="LIST",
-        help="rows refused for these reasons are tried again, such as not_found,network after adding videos",
-    )
+
+
+def _add_max_refused(run) -> None:
     run.add_argument(
         "--max-refused", type=_share, default=None, metavar="N|N%",
         help="exit with code 3 if more rows, or a larger share of them, are refused; default: any number may be",
@@ -285,25 +350,66 @@ def job_from(arguments: argparse.Namespace) -> Job:
     if bool(arguments.annotations) != bool(places):
         given, missing = ("--annotations", "--videos") if arguments.annotations else ("--videos", "--annotations")
         raise BadOption(f"{given} also needs {missing}; with neither, the sample data set is prepared")
-    annotations = tuple(arguments.annotations or (str(sample.ANNOTATIONS),))
-    name = Path(annotations[0]).stem if arguments.annotations else "sample"
-    recipe, hardware = _recipe(arguments), hardware_from(arguments)
-    if hardware != ANY_HARDWARE and not flow.ENGINES[recipe.engine].RUNS_ON_GPU:
-        why = f" ({flow.why(recipe.engine)})" if arguments.engine == "auto" else ""
-        raise BadOption(f"--gpus and --gpu-memory: engine {recipe.engine}{why} does not run on a GPU")
+    chosen = selection_from(arguments)
+    name = Path(chosen.annotations[0]).stem if arguments.annotations else "sample"
+    recipe = _recipe(arguments)
+    fetching = fetching_from(arguments, recipe.short_side)
     return Job(
-        annotations=annotations,
-        fetching=fetching_from(arguments) if places else Fetching((str(sample.VIDEOS),)),
+        selection=chosen,
+        fetching=fetching if places else dataclasses.replace(fetching, videos=(str(sample.VIDEOS),)),
         output=arguments.output or Path(f"{name}-prepared"),
         recipe=recipe,
+        retry=arguments.retry,
+        hardware=hardware_from(arguments),
+    )
+
+
+def selection_from(arguments: argparse.Namespace) -> Selection:
+    """Which rows parsed flags ask for; those of the sample data set if they name no annotations.
+
+    Raises:
+      BadOption: if they make no sense.
+    """
+    return Selection(
+        annotations=tuple(arguments.annotations or (str(sample.ANNOTATIONS),)),
         splits=(arguments.split,) if arguments.split else (),
         labels=arguments.labels,
         only=tuple(arguments.only),
         limit=arguments.limit,
-        retry=arguments.retry,
-        hardware=hardware,
         dataset=arguments.dataset,
         ids=arguments.ids,
+    )
+
+
+def download_from(arguments: argparse.Namespace) -> DownloadJob:
+    """The download that parsed flags ask for.
+
+    Raises:
+      BadOption: if they make no sense together.
+    """
+    if not arguments.annotations:
+        raise BadOption("--annotations is missing: whose videos to get")
+    fetching = fetching_from(arguments, arguments.short_side)
+    expect_retryable("--again", arguments.again)
+    most = fetching.politeness.connections * max(1, len(fetching.videos))
+    return DownloadJob(
+        selection=selection_from(arguments),
+        fetching=dataclasses.replace(fetching, ask_again=arguments.again),
+        workers=workers_from(min(most, 64) if arguments.workers is None else arguments.workers),
+    )
+
+
+def resumption_from(arguments: argparse.Namespace, reasons: tuple[str, ...]) -> Resumption:
+    """What parsed flags ask for of a folder; `reasons` if they name none.
+
+    Raises:
+      BadOption: if they make no sense.
+    """
+    return Resumption(
+        output=arguments.folder,
+        reasons=arguments.reason or reasons,
+        fetching=fetching_from(arguments, short_side=256),
+        hardware=hardware_from(arguments),
     )
 
 

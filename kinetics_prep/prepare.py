@@ -30,6 +30,7 @@ from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
 from kinetics_prep.shards import ShardTask
 from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
+from kinetics_prep.sources.fetched import as_told
 
 SAME_LENGTH_SHARE = 0.15
 """A file is about as long as a clip if it differs by no more of the clip's length. Copies of 10 s
@@ -187,8 +188,7 @@ def _cut(annotation: Annotation, recipe: Recipe, stopwatch: Stopwatch, facts: di
             seconds = _longest_seconds(annotation, recipe)
             clip, trimmed = _decode(annotation, seconds, fetched, recipe)
     except ClipError as error:
-        error.attempts = fetched.attempts
-        raise
+        raise as_told(error, fetched.path, fetched.name, fetched.attempts) from None
     if annotation.end_seconds is None and clip.ends_early:  # it ends where it should
         seconds, clip = float(len(clip) / clip.fps), dataclasses.replace(clip, ends_early=False)
     return fetched, clip, seconds, trimmed
@@ -278,9 +278,9 @@ def quantized_flow(clip: Clip, engine, recipe: Recipe, notes: list[str]) -> Quan
 
 def carry_out(row: PlanRow, task: ShardTask, workshop: Workshop) -> None:
     """Settles a clip unless it is settled already, commits it, and assembles its shard if it was the last."""
-    if shards.find_object(task.layout, row) is None:
+    if shards.find_object(task, row) is None:
         if task.is_committed(row.shard):  # asked second: objects go only after their shard's marker stands
             return
         settled, data = settle(row, workshop)
-        shards.commit_clip(task.layout, row, settled, data)
+        shards.commit_clip(task, row, settled, data)
     shards.assemble_if_complete(task, row.shard)

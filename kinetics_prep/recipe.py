@@ -78,6 +78,20 @@ class Recipe:
         changed = {"engine": self.flow_by, "fps": str(self.fps), "formats": list(self.formats)}
         return dataclasses.asdict(self) | changed
 
+    @classmethod
+    def from_settings(cls, settings: dict) -> "Recipe":
+        """The recipe of such values; of the engines that give its flow the first that runs here.
+
+        Raises:
+          CorruptShard: if they are none.
+          MissingTool: if no such engine runs here.
+        """
+        try:
+            kinds = {"engine": flow.giving(settings["engine"]), "fps": Fraction(settings["fps"])}
+            return cls(**settings | kinds | {"tvl1": TVL1(**settings["tvl1"]), "formats": tuple(settings["formats"])})
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise CorruptShard(f"recipe.json holds no recipe: {error!r}") from None
+
     @property
     def flow_by(self) -> str:
         """The engine's name, or that of the one whose flow it gives bit for bit."""

@@ -5,8 +5,10 @@
       tfrecord/train-00000-of-00002.tfrecord    the shards
       parquet/train-00000-of-00002.parquet
       ledger/train-00000-of-00002.parquet       what became of each row
+      sources.json                              where videos were looked for
       plan/train.parquet                        which row goes where
       markers/train-00000-of-00002.json         written last: this shard is whole
+      */train-refresh1-00000-of-00001.*         what a later look found; see refresh.py
       .work/                                    clips on their way; gone when all is done
 
 A clip is the unit of work. When it is done, its record, or the reason why there is none, stands in
@@ -17,8 +19,10 @@ on the same disk, and renamed.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -26,11 +30,13 @@ import jsonschema
 
 from kinetics_prep import ledger, plan, schemas, tables
 from kinetics_prep.atomic import atomic, sha256_of, write_json
-from kinetics_prep.errors import CorruptShard, IncompleteShard
+from kinetics_prep.errors import RETRYABLE, CorruptShard, IncompleteShard
 from kinetics_prep.formats import FORMATS, tfrecord
 from kinetics_prep.ledger import LedgerRow
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.record import Record
+
+_PART = re.compile(r"(?P<split>train|val|test)(?:-refresh(?P<refresh>[1-9]\d{0,5}))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +58,10 @@ class Layout:
         return self.output / "recipe.json"
 
     @property
+    def sources(self) -> Path:
+        return self.output / "sources.json"
+
+    @property
     def work(self) -> Path:
         return self.output / ".work"
 
@@ -60,14 +70,11 @@ class Layout:
         """For files that do not bear their final name yet."""
         return self.work / "tmp"
 
-    def plan(self, split: str) -> Path:
-        return self.output / "plan" / f"{split}.parquet"
+    def plan(self, part: str) -> Path:
+        return self.output / "plan" / f"{part}.parquet"
 
-    def object(self, row: PlanRow, status: str) -> Path:
-        return self.objects(row.split, row.shard) / f"{row.index:05d}.{status}"
-
-    def objects(self, split: str, shard: int) -> Path:
-        return self.work / split / f"{shard:05d}"
+    def objects(self, part: str, shard: int) -> Path:
+        return self.work / part / f"{shard:05d}"
 
     def shard(self, name: str, suffix: str) -> Path:
         return self.output / suffix / f"{name}.{suffix}"
@@ -79,21 +86,37 @@ class Layout:
         return self.output / "markers" / f"{name}.json"
 
 
-def shard_name(split: str, shard: int, of: int) -> str:
+def part_name(split: str, refresh: int) -> str:
+    """Under what a split's plan and shards are filed: as first planned, or found by the so-manieth refresh."""
+    return f"{split}-refresh{refresh}" if refresh else split
+
+
+def parts(layout: Layout) -> list[tuple[str, int]]:
+    """(split, number of the refresh) of each plan in a folder; 0 is the plan that it was begun with."""
+    names = (_PART.fullmatch(path.stem) for path in (layout.output / "plan").glob("*.parquet"))
+    return sorted((name["split"], int(name["refresh"] or 0)) for name in names if name)
+
+
+def is_looking(layout: Layout) -> bool:
+    """Whether a refresh is under way."""
+    return any(layout.work.glob("look-*.parquet"))
+
+
+def shard_name(part: str, shard: int, of: int) -> str:
     """Such as train-00003-of-00312, the form that tf.data and Hugging Face users glob for."""
-    return f"{split}-{shard:05d}-of-{of:05d}"
+    return f"{part}-{shard:05d}-of-{of:05d}"
 
 
 # Clip objects ---------------------------------------------------------------------------------
 
 
-def commit_clip(layout: Layout, row: PlanRow, settled: LedgerRow, record: bytes | None) -> None:
+def commit_clip(task: "ShardTask", row: PlanRow, settled: LedgerRow, record: bytes | None) -> None:
     """Writes a clip's object: its ledger row, and its record if it has one.
 
     It is not forced to disk: after a power cut its checksums tell, and the clip is done again.
     """
     payloads = [json.dumps(settled.as_dict()).encode()] + ([record] if record is not None else [])
-    with atomic(layout.object(row, settled.status), layout.scratch, durable=False) as temporary:
+    with atomic(task.object(row, settled.status), task.layout.scratch, durable=False) as temporary:
         tfrecord.write_bytes(temporary, payloads)
 
 
@@ -108,9 +131,9 @@ def read_clip(path: Path) -> tuple[LedgerRow, bytes | None]:
     return LedgerRow(**json.loads(first)), (rest[0] if rest else None)
 
 
-def find_object(layout: Layout, row: PlanRow) -> Path | None:
+def find_object(task: "ShardTask", row: PlanRow) -> Path | None:
     """A clip's object, of whichever status; None if there is none."""
-    paths = (layout.object(row, status) for status in ledger.STATUSES)
+    paths = (task.object(row, status) for status in ledger.STATUSES)
     return next((path for path in paths if path.exists()), None)
 
 
@@ -123,11 +146,11 @@ def _remove_if_damaged(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def objects_committed(layout: Layout, split: str, shard: int) -> dict[str, int]:
+def objects_committed(layout: Layout, part: str, shard: int) -> dict[str, int]:
     """How many of a shard's rows have an object, by status. Names say it, so that asking is cheap."""
     names = []
     with contextlib.suppress(FileNotFoundError):
-        names = [entry.name.rpartition(".") for entry in os.scandir(layout.objects(split, shard))]
+        names = [entry.name.rpartition(".") for entry in os.scandir(layout.objects(part, shard))]
     found = {status: {row for row, _, ending in names if ending == status} for status in ledger.STATUSES}
     # Two workers that did the same row may have come to different ends; find_object takes the written one.
     return {
@@ -150,6 +173,22 @@ class ShardTask:
     formats: tuple[str, ...]
     recipe: str
     plan_sha256: str
+    refresh: int = 0
+    """Which look at what was missing found these clips; 0 for those of the first plan."""
+    is_look: bool = False
+    """Whether its clips are only looked for: their objects are packed into shards later, if they are there."""
+
+    @property
+    def part(self) -> str:
+        """Under what its plan, shards and objects are filed."""
+        return f"look-{self.split}" if self.is_look else part_name(self.split, self.refresh)
+
+    @property
+    def plan(self) -> Path:
+        return self.layout.work / f"{self.part}.parquet" if self.is_look else self.layout.plan(self.part)
+
+    def object(self, row: PlanRow, status: str) -> Path:
+        return self.layout.objects(self.part, row.shard) / f"{row.index:05d}.{status}"
 
     @property
     def layout(self) -> Layout:
@@ -161,13 +200,37 @@ class ShardTask:
         return -(-self.rows // self.clips_per_shard)
 
     def rows_in(self, shard: int) -> int:
+        if found_later(self):
+            return len(rows_of(self, shard))
         return min(self.clips_per_shard, self.rows - shard * self.clips_per_shard)
 
     def name(self, shard: int) -> str:
-        return shard_name(self.split, shard, self.of)
+        return shard_name(self.part, shard, self.of)
 
     def is_committed(self, shard: int) -> bool:
-        return self.layout.marker(self.name(shard)).exists()
+        return not self.is_look and self.layout.marker(self.name(shard)).exists()
+
+
+def found_later(task: ShardTask) -> frozenset[str]:
+    """Ids of the task's clips that stand in the shards of a refresh, and in its ledger."""
+    if task.refresh or task.is_look:
+        return frozenset()
+    names = [part_name(split, refresh) for split, refresh in parts(task.layout) if refresh and split == task.split]
+    paths = [task.layout.plan(name) for name in names]
+    return _clip_ids(tuple((path, path.stat().st_mtime_ns) for path in paths)) if paths else frozenset()
+
+
+@functools.lru_cache(maxsize=10)
+def _clip_ids(paths: tuple[tuple[Path, int], ...]) -> frozenset[str]:
+    return frozenset(row.clip_id for path, _ in paths for row in plan.read(path))
+
+
+def rows_of(task: ShardTask, shard: int) -> list[PlanRow]:
+    """The plan rows that a shard accounts for: all of them, but those that were found later."""
+    elsewhere = found_later(task)
+    rows = plan.read(task.plan, shard)
+    # A duplicate of a clip that was found bears its id, and stays.
+    return [row for row in rows if row.refusal_reason or row.clip_id not in elsewhere]
 
 
 def assemble(task: ShardTask, shard: int) -> bool:
@@ -181,6 +244,8 @@ def assemble(task: ShardTask, shard: int) -> bool:
     Raises:
       IncompleteShard: if a row has no object; nothing is written then.
     """
+    if task.is_look:
+        return False
     if task.is_committed(shard):
         _remove_objects(task, shard)
         return False
@@ -200,11 +265,11 @@ def unsettled(task: ShardTask, shard: int) -> list[PlanRow]:
     Damage is looked for here, before any row is worked on, so that nobody counts on an object that
     is about to be removed.
     """
-    rows = list(plan.read(task.layout.plan(task.split), shard))
+    rows = rows_of(task, shard)
     for row in rows:
-        if path := find_object(task.layout, row):
+        if path := find_object(task, row):
             _remove_if_damaged(path)
-    missing = [row for row in rows if find_object(task.layout, row) is None]
+    missing = [row for row in rows if find_object(task, row) is None]
     if not missing:
         assemble(task, shard)
     return missing
@@ -212,15 +277,15 @@ def unsettled(task: ShardTask, shard: int) -> list[PlanRow]:
 
 def assemble_if_complete(task: ShardTask, shard: int) -> bool:
     """Assembles a shard whose last clip is done, so that finished shards do not wait for the others."""
-    if sum(objects_committed(task.layout, task.split, shard).values()) < task.rows_in(shard):
+    if task.is_look or sum(objects_committed(task.layout, task.part, shard).values()) < task.rows_in(shard):
         return False
     return assemble(task, shard)
 
 
 def _commit(task: ShardTask, shard: int) -> None:
     layout, name = task.layout, task.name(shard)
-    rows = list(plan.read(layout.plan(task.split), shard))
-    paths = [find_object(layout, row) for row in rows]
+    rows = rows_of(task, shard)
+    paths = [find_object(task, row) for row in rows]
     missing = [row.clip_id for row, path in zip(rows, paths) if path is None]
     if missing:
         raise IncompleteShard(f"{name}: {len(missing)} of {len(rows)} rows unaccounted for, such as {missing[0]}")
@@ -245,8 +310,39 @@ def _commit(task: ShardTask, shard: int) -> None:
         "ledger": _relative(layout, ledger_path),
         "ledger_sha256": sha256_of(ledger_path),
     }
+    _write_marker(layout, name, marker)
+
+
+def _write_marker(layout: Layout, name: str, marker: dict) -> None:
     jsonschema.validate(marker, schemas.load("marker"))
     write_json(layout.marker(name), marker, layout.scratch)
+
+
+def amend(task: ShardTask, shard: int, refused_again: dict[str, LedgerRow]) -> None:
+    """Brings a committed shard's ledger, and with it the marker, up to what a refresh has found: clips that stand in
+    its shards leave, and refusals are those of the last look. The shard's data stay as they are.
+
+    Args:
+      refused_again: by clip id.
+    """
+    layout, name, elsewhere = task.layout, task.name(shard), found_later(task)
+    if not task.is_committed(shard):
+        return
+    marker, path = read_marker(layout.marker(name)), layout.ledger(name)
+    before = [LedgerRow(**row) for row in tables.read(path, "ledger")]
+    rows = []
+    for row in before:
+        if row.reason in RETRYABLE:  # else it is written, or a duplicate that bears the id of a clip which is
+            if row.clip_id in elsewhere:
+                continue
+            row = dataclasses.replace(refused_again.get(row.clip_id, row), shard=shard)
+        rows.append(row)
+    if rows == before and marker["ledger_sha256"] == sha256_of(path):
+        return
+    with atomic(path, layout.scratch) as temporary:
+        tables.write(temporary, "ledger", [[row.as_dict() for row in rows]])
+    counts = {"rows": len(rows), "refused": ledger.refusals(rows), "ledger_sha256": sha256_of(path)}
+    _write_marker(layout, name, marker | counts)
 
 
 def _expect_same_clips(name: str, rows: list[PlanRow], settled: list[LedgerRow]) -> None:
@@ -265,9 +361,9 @@ def reopen(task: ShardTask, shard: int, reasons: tuple[str, ...]) -> int:
       How many rows are to be tried again.
     """
     layout, name = task.layout, task.name(shard)
-    rows = list(plan.read(layout.plan(task.split), shard))
+    rows = rows_of(task, shard)
     if not task.is_committed(shard):
-        paths = [layout.object(row, ledger.REFUSED) for row in rows]
+        paths = [task.object(row, ledger.REFUSED) for row in rows]
         for path in paths:
             _remove_if_damaged(path)
         found = [path for path in paths if path.exists()]
@@ -296,7 +392,7 @@ def _disassemble(task: ShardTask, name: str, rows: list[PlanRow], settled: list[
             held = record["example/id"] if record else "nothing"
             raise CorruptShard(f"{name} holds {held} where its ledger says {row.clip_id}")
         if found.reason not in reasons:
-            commit_clip(layout, row, found, record.to_bytes() if record else None)
+            commit_clip(task, row, found, record.to_bytes() if record else None)
 
 
 def _write_format(task: ShardTask, name: str, form: str, objects: list[Path]) -> dict:
@@ -314,7 +410,7 @@ def _relative(layout: Layout, path: Path) -> str:
 
 
 def _remove_objects(task: ShardTask, shard: int) -> None:
-    shutil.rmtree(task.layout.objects(task.split, shard), ignore_errors=True)
+    shutil.rmtree(task.layout.objects(task.part, shard), ignore_errors=True)
 
 
 def read_marker(path: Path) -> dict:

@@ -45,10 +45,10 @@ def examine(output: Path) -> list[SplitStatus]:
       CorruptShard: if it has none, or something in it cannot be read.
     """
     layout = Layout(output.absolute())
-    paths = sorted((layout.output / "plan").glob("*.parquet"))
-    if not paths:
+    splits = [split for split, refresh in shards.parts(layout) if not refresh]
+    if not splits:
         raise CorruptShard(f"{output} holds no plan: nothing was begun here")
-    statuses = [_examined(layout, path.stem) for path in paths]
+    statuses = [_examined(layout, split) for split in splits]
     known = set().union(*(one.rows_of for one in statuses))
     for one in statuses:
         # A test list may come without labels; then those of the folder's other splits tell.
@@ -57,22 +57,27 @@ def examine(output: Path) -> list[SplitStatus]:
 
 
 def _examined(layout: Layout, split: str) -> SplitStatus:
-    found, last = SplitStatus(split, 0), 0
+    found = SplitStatus(split, 0)
     for row in plan.read(layout.plan(split)):
         found.rows += 1
-        last = row.shard  # they stand in the order of the shards
         if row.label is not None:
             found.rows_of[row.label] += 1
+    for part in (shards.part_name(*one) for one in shards.parts(layout) if one[0] == split):
+        _count_part(found, layout, part)
+    return found
+
+
+def _count_part(found: SplitStatus, layout: Layout, part: str) -> None:
+    last = max((row.shard for row in plan.read(layout.plan(part))), default=-1)
     for shard in range(last + 1):
-        name = shards.shard_name(split, shard, last + 1)
+        name = shards.shard_name(part, shard, last + 1)
         if layout.marker(name).exists():
             for row in tables.read(layout.ledger(name), "ledger"):
                 _count(found, row)
         else:
-            counts = shards.objects_committed(layout, split, shard)
+            counts = shards.objects_committed(layout, part, shard)
             found.written += counts[ledger.WRITTEN]
             found.refused += counts[ledger.REFUSED]
-    return found
 
 
 def _count(found: SplitStatus, row: dict) -> None:

@@ -5,6 +5,7 @@ the shards against the plan, and of each record its label, timestamps, recipe, a
 decodes to the size it should have.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -13,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kinetics_prep import folder as folders
-from kinetics_prep import ledger, manifest, plan, shards, tables
+from kinetics_prep import ledger, manifest, shards, tables
 from kinetics_prep.annotations import LabelMap
 from kinetics_prep.atomic import sha256_of
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.record import Record
-from kinetics_prep.shards import Layout
+from kinetics_prep.shards import Layout, ShardTask
 
 _STRANGE = "is not in dataset.json; a reader that takes all files would read it"
 
@@ -50,8 +51,14 @@ class Shard:
     labels: LabelMap
 
     @property
+    def task(self) -> ShardTask:
+        """What prepared it."""
+        refresh = self.described.get("refresh", 0)
+        return ShardTask(str(self.layout.output), self.split, 0, 1, (), self.digest, self.plan_sha256, refresh)
+
+    @property
     def name(self) -> str:
-        return shards.shard_name(self.split, self.described["shard"], self.of)
+        return shards.shard_name(self.task.part, self.described["shard"], self.of)
 
 
 def shards_of(layout: Layout) -> list[Shard]:
@@ -62,11 +69,20 @@ def shards_of(layout: Layout) -> list[Shard]:
     """
     content = manifest.read(layout)
     labels = manifest.read_labels(layout)
-    return [
-        Shard(layout, split, described, len(part["shards"]), content["digest"], part["plan_sha256"], labels)
-        for split, part in content["splits"].items()
-        for described in part["shards"]
-    ]
+    found = []
+    for split, part in content["splits"].items():
+        refreshes = [described.get("refresh", 0) for described in part["shards"]]
+        of = collections.Counter(refreshes)
+        sha256s = dict(zip(sorted(of), (one["plan_sha256"] for one in _plans(part))))
+        for described, refresh in zip(part["shards"], refreshes):
+            known = (content["digest"], sha256s.get(refresh, ""), labels)
+            found.append(Shard(layout, split, described, of[refresh], *known))
+    return found
+
+
+def _plans(part: dict) -> list[dict]:
+    """The plan of a split and those of its refreshes, as dataset.json describes them."""
+    return [part, *part.get("refreshes", ())]
 
 
 def problems(folder: Path, workers: int = 1, done: Callable[[Shard], None] = lambda shard: None) -> Iterator[Problem]:
@@ -98,12 +114,13 @@ def _folder_problems(layout: Layout) -> Iterator[Problem]:
     if sha256_of(layout.labels) != content["labels"]["sha256"]:
         yield Problem("labels.txt", "is not the file that dataset.json knows; class ids may be wrong")
     for split, part in content["splits"].items():
-        rows = list(plan.read(layout.output / part["plan"]))
-        if folders.plan_sha256(rows) != part["plan_sha256"]:
-            yield Problem(part["plan"], "is not the plan that the shards were made from")
-        if not len(rows) == part["rows"] == part["written"] + sum(part["refused"].values()):
-            settled = part["written"] + sum(part["refused"].values())
-            yield Problem(split, f"{len(rows)} rows are planned and {settled} are written or refused")
+        digests = [folders.digest_of(layout.output / one["plan"]) for one in _plans(part)]
+        for one, digest in zip(_plans(part), digests):
+            if digest.sha256() != one["plan_sha256"]:
+                yield Problem(one["plan"], "is not the plan that the shards were made from")
+        settled = part["written"] + sum(part["refused"].values())
+        if not digests[0].rows == part["rows"] == settled:
+            yield Problem(split, f"{digests[0].rows} rows are planned and {settled} are written or refused")
     yield from _strangers(layout, content)
 
 
@@ -131,7 +148,7 @@ def shard_problems(shard: Shard) -> Iterator[Problem]:
 
 
 def _planned(shard: Shard) -> list[PlanRow]:
-    return list(plan.read(shard.layout.plan(shard.split), shard.described["shard"]))
+    return shards.rows_of(shard.task, shard.described["shard"])
 
 
 def _ledger_problems(shard: Shard) -> Iterator[Problem]:

@@ -7,11 +7,22 @@ import json
 import loopback
 import pytest
 from conftest import numbered_frames, plan_row, write_video
-from test_http import AT_ONCE, VIDEO
+from test_http import AT_ONCE
 
 from kinetics_prep import prepare
 from kinetics_prep.errors import BadOption, ClipError, NotFound, Truncated
 from kinetics_prep.sources import Fetching, open_sources
+
+VIDEO = OTHER = b""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def real_video(tmp_path_factory):
+    """Only what ffmpeg can read comes into a cache."""
+    global VIDEO, OTHER
+    folder = tmp_path_factory.mktemp("videos")
+    VIDEO = write_video(folder / "video.mp4", numbered_frames(75)).read_bytes()
+    OTHER = write_video(folder / "other.mp4", numbered_frames(50)).read_bytes()
 
 
 @pytest.fixture
@@ -69,29 +80,29 @@ def test_all_clips_of_a_video_share_its_file(server, sources):
 
 
 def test_pieces_of_a_video_are_files_of_their_own(server, tmp_path):
-    server.says("/abc_0.mp4", (200, {}, b"first"))
-    server.says("/abc_10.mp4", (200, {}, b"second"))
+    server.says("/abc_0.mp4", (200, {}, VIDEO))
+    server.says("/abc_10.mp4", (200, {}, OTHER))
     fetching = Fetching((server.url + "/{id}_{start}.mp4",), cache=str(tmp_path / "cache"), politeness=AT_ONCE)
     for _ in range(2):
         places = open_sources(fetching, tmp_path / "scratch")
-        for start, body in ((0.0, b"first"), (10.0, b"second")):
+        for start, body in ((0.0, VIDEO), (10.0, OTHER)):
             found = places.bring(plan_row("abc", start, start + 10), lambda f: (f.path.read_bytes(), f.begins_seconds))
             assert found == (body, start)
     assert len(server.requests) == 2
 
 
 def test_a_run_that_was_killed_goes_on_where_it_broke_off(server, sources):
-    server.says("/a/abc.mp4", loopback.file(VIDEO, break_after=3000))
+    server.says("/a/abc.mp4", loopback.file(VIDEO, break_after=300))
     once = sources("a", politeness=type(AT_ONCE)(attempts=1, pause_seconds=0))
     assert isinstance(refusal(once), Truncated)
     server.says("/a/abc.mp4", loopback.file(VIDEO))
     assert content(sources("a")) == VIDEO
-    assert [request.headers.get("Range") for request in server.requests] == [None, "bytes=3000-"]
+    assert [request.headers.get("Range") for request in server.requests] == [None, "bytes=300-"]
 
 
 @pytest.mark.parametrize("damage", ["part", "json"])
 def test_what_is_left_of_a_download_is_not_trusted_beyond_what_it_says(server, sources, tmp_path, damage):
-    server.says("/a/abc.mp4", loopback.file(VIDEO, break_after=3000))
+    server.says("/a/abc.mp4", loopback.file(VIDEO, break_after=300))
     refusal(sources("a", politeness=type(AT_ONCE)(attempts=1, pause_seconds=0)))
     (path,) = (tmp_path / "cache/partial").glob(f"*.{damage}")
     path.write_bytes(bytes(len(VIDEO) + 5) if damage == "part" else b'{"address": 1}')
@@ -124,6 +135,16 @@ def test_a_hostile_entry_reaches_no_other_file(server, sources, tmp_path, sha256
     (entry,) = (tmp_path / "cache/entries").glob("*/*")
     entry.write_text(json.dumps(json.loads(entry.read_text()) | {"sha256": sha256}))
     assert isinstance(refusal(sources()), NotFound)
+
+
+def test_what_nobody_can_read_does_not_stay_and_its_place_is_not_asked_again(server, sources, tmp_path):
+    server.says("/a/abc.mp4", (200, {}, b"no video at all"))
+    server.says("/b/abc.mp4", (200, {}, VIDEO))
+    error = refusal(sources("a"))
+    assert (error.reason, error.attempts) == ("unreadable", 1) and "no frame of abc.mp4" in str(error)
+    assert not list((tmp_path / "cache").glob("videos/*/*"))
+    assert content(sources("a", "b")) == VIDEO
+    assert server.requested == ["/a/abc.mp4", "/b/abc.mp4"]
 
 
 # What was refused -----------------------------------------------------------------------------

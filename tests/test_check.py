@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep import check, job, plan
+from kinetics_prep import check, plan, selection
 from kinetics_prep.annotations import LabelMap
 from kinetics_prep.cli import INVALID, OK, main
 from kinetics_prep.datasets import kinetics_csv
@@ -33,7 +33,7 @@ def looked_over(
     """The report and, where they are written, the number of corrected rows."""
     labels = labels and LabelMap(labels)
     with Spool() as rows:
-        report = check.examine(job.read_annotations(rows, paths, None, None), rows, labels)
+        report = check.examine(selection.read_annotations(rows, paths, None, None), rows, labels)
         return report, corrected and check.write_corrected(rows, corrected, labels)
 
 
@@ -85,7 +85,7 @@ def test_what_it_says_is_refused_is_what_flow_refuses(tmp_path):
     )
     labels = LabelMap(("a", "abseiling"))
     with Spool() as rows:
-        files = job.read_annotations(rows, (written(tmp_path, content),), None, None)
+        files = selection.read_annotations(rows, (written(tmp_path, content),), None, None)
         refused = 0
         for split in ("train", "val"):
             chosen = plan.select(rows, split, (), strays=split == "train")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kinetics_prep import job
+from kinetics_prep import selection
 from kinetics_prep.annotations import Annotation, LabelMap
 from kinetics_prep.datasets import detect, path_list
 from kinetics_prep.errors import BadAnnotations
@@ -19,7 +19,7 @@ def written(tmp_path, content, name="kinetics400_val_list_videos.txt"):
 
 def read(path, labels=LABELS, split=None):
     with Spool() as rows:
-        (file,) = job.read_annotations(rows, (str(path),), split, None, labels)
+        (file,) = selection.read_annotations(rows, (str(path),), split, None, labels)
         assert file.dataset == "path-list"
         return [row for row, _ in rows.as_read()]
 

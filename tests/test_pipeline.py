@@ -65,9 +65,10 @@ def reference(command, tmp_path_factory) -> Path:
 
 
 def digests(output: Path) -> dict[str, str]:
-    """Everything but the ledger, which says how many seconds each clip took."""
+    """Everything but the ledger, which says how many seconds each clip took, and where videos were looked for."""
     names = [path for path in output.rglob("*") if path.is_file() and path.parent.name not in ("ledger", "markers")]
-    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+    told = {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+    return {name: sha256 for name, sha256 in told.items() if name != "sources.json"}
 
 
 def ledger(output: Path) -> dict[str, dict]:
@@ -363,6 +364,13 @@ def test_a_list_of_ids_picks_rows_and_tells_of_those_that_are_nowhere(command, t
     assert [row["media_id"] for row in rows if row["status"] == "written"] == ["video0", "video0"]
 
 
+def test_a_line_of_the_list_that_is_only_a_wide_space_is_told_of(command, tmp_path):
+    (tmp_path / "mini.txt").write_text("video1\n\u3000\n", "utf-8")
+    assert main([*command, "--ids", str(tmp_path / "mini.txt"), "--output", str(tmp_path / "out")]) == OK
+    messages = [row["message"] for row in ledger(tmp_path / "out").values() if row["status"] == "refused"]
+    assert messages == ["mini.txt:2: there is no id on this line"]
+
+
 def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
     assert main([*command, "--only", "walking", "--output", str(tmp_path / "out")]) == OK
     indexes = {row.label_index for row in plan.read(Layout(tmp_path / "out").plan("train"))}
@@ -385,7 +393,7 @@ def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
         (("--wrokers", "3"), "--wrokers: known neither to kinetics-prep nor to Apache Beam"),
         (("--direct_running_mode", "multi_threading"), "silently loses elements"),
         (("--workers", "0"), "expected at least 1"),
-        (("--gpus", "0", "--engine", "tvl1"), "--gpus and --gpu-memory: engine tvl1 does not run on a GPU"),
+        (("--gpus", "0", "--engine", "tvl1"), "--gpus and --gpu-memory: engine tvl1 ("),
         (("--ids", "nowhere.txt"), "--ids nowhere.txt cannot be read"),
         (("--ids", os.devnull), "holds no id"),
         (("--ids", __file__), "none of its ids is in the annotation files"),

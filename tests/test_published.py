@@ -8,7 +8,7 @@ from kinetics_prep import ledger, plan, published
 from kinetics_prep.annotations import Annotation, LabelMap
 from kinetics_prep.cli import OK, main
 from kinetics_prep.datasets import Row
-from kinetics_prep.job import read_annotations
+from kinetics_prep.selection import read_annotations
 from kinetics_prep.shards import Layout
 from kinetics_prep.spool import Spool
 
@@ -96,7 +96,7 @@ def test_status_sets_a_folder_against_what_was_published(k400_val, tmp_path, cap
     layout = planned(tmp_path, k400_val, "val")
     layout.objects("val", 0).mkdir(parents=True)
     for row in plan.read(layout.plan("val"), 0):
-        layout.object(row, ledger.WRITTEN).touch()
+        (layout.objects("val", 0) / f"{row.index:05d}.{ledger.WRITTEN}").touch()
     assert said(tmp_path, capsys) == [
         "  published: Kinetics-400 val, 19,906 rows; written here 64 (0.3%), planned 19,906"
     ]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from kinetics_prep import schemas, tables
+from kinetics_prep.download import DownloadRow
 from kinetics_prep.errors import REASONS
 from kinetics_prep.ledger import LedgerRow
 from kinetics_prep.plan import PlanRow
@@ -16,7 +17,7 @@ from kinetics_prep.record import FEATURES
 
 FILES = sorted(path.name.removesuffix(".json") for path in resources.files(schemas).iterdir() if path.suffix == ".json")
 
-TABLES = {"plan": PlanRow, "ledger": LedgerRow}
+TABLES = {"plan": PlanRow, "ledger": LedgerRow, "download": DownloadRow}
 
 ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -28,7 +29,7 @@ def described(name: str) -> list[dict]:
 
 
 def test_the_schemas_are_those_the_package_names():
-    assert FILES == ["dataset", "ledger", "marker", "plan", "record"]
+    assert FILES == ["dataset", "download", "ledger", "marker", "plan", "record"]
     for name in FILES:
         assert f'"{name}"' in schemas.load.__doc__
 
@@ -99,6 +100,11 @@ def test_rows_of_the_ledger_are_told_in_the_order_of_the_columns():
     }
     row = LedgerRow(**required, reason=REASONS[0])
     assert list(row.as_dict()) == tables.arrow_schema("ledger").names
+
+
+def test_rows_of_a_ledger_of_downloads_are_told_in_the_order_of_the_columns():
+    row = DownloadRow("a_0_1", "a", "waving", "train", 0.0, 1.0, "rows.csv", 2, status="at_hand")
+    assert list(row.as_dict()) == tables.arrow_schema("download").names
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -51,7 +51,7 @@ class EachClip(beam.DoFn):
 
 @dataclasses.dataclass
 class PendingShards(beam.PTransform):
-    """The shards without a marker, as (split, number)."""
+    """The shards without a marker, as (part, number)."""
 
     planned: Planned
 
@@ -62,56 +62,58 @@ class PendingShards(beam.PTransform):
 
 def _pending(planned: Planned) -> Iterator[tuple[str, int]]:
     for task, shard in planned.pending():
-        yield task.split, shard
+        yield task.part, shard
 
 
 @dataclasses.dataclass
 class PlannedRows(beam.PTransform):
-    """(split, shard) -> its plan rows that are not settled yet."""
+    """(part, shard) -> (part, row) for each plan row of it that is not settled yet."""
 
     planned: Planned
 
     def expand(self, pending):
-        return pending | beam.FlatMapTuple(functools.partial(_rows, _by_split(self.planned)))
+        return pending | beam.FlatMapTuple(functools.partial(_rows, _by_part(self.planned)))
 
 
-def _by_split(planned: Planned) -> dict[str, ShardTask]:
-    return {task.split: task for task in planned.tasks}
+def _by_part(planned: Planned) -> dict[str, ShardTask]:
+    return {task.part: task for task in planned.tasks}
 
 
-def _rows(tasks: dict[str, ShardTask], split: str, shard: int) -> Iterator[PlanRow]:
-    yield from shards.unsettled(tasks[split], shard)
+def _rows(tasks: dict[str, ShardTask], part: str, shard: int) -> Iterator[tuple[str, PlanRow]]:
+    for row in shards.unsettled(tasks[part], shard):
+        yield part, row
 
 
 @dataclasses.dataclass
 class PrepareClips(beam.PTransform):
-    """Plan rows -> (split, shard), once the row's clip or its refusal is committed."""
+    """(part, row) -> (part, shard), once the row's clip or its refusal is committed."""
 
     planned: Planned
     workers: int
 
     def expand(self, rows):
-        call = functools.partial(_prepare, _by_split(self.planned), self.planned.workshop)
+        call = functools.partial(_prepare, _by_part(self.planned), self.planned.workshop)
         return rows | beam.ParDo(EachClip(call, self.workers))
 
 
-def _prepare(tasks: dict[str, ShardTask], workshop: Workshop, row: PlanRow) -> tuple[str, int]:
-    prepare.carry_out(row, tasks[row.split], workshop)
-    return row.split, row.shard
+def _prepare(tasks: dict[str, ShardTask], workshop: Workshop, element: tuple[str, PlanRow]) -> tuple[str, int]:
+    part, row = element
+    prepare.carry_out(row, tasks[part], workshop)
+    return part, row.shard
 
 
 @dataclasses.dataclass
 class AssembleShards(beam.PTransform):
-    """(split, shard) of settled rows -> committed shards. Most were assembled by their last clip;
+    """(part, shard) of settled rows -> committed shards. Most were assembled by their last clip;
     this takes the rest and is the one that fails if a row is unaccounted for."""
 
     planned: Planned
 
     def expand(self, settled):
-        assemble = functools.partial(_assemble, _by_split(self.planned))
+        assemble = functools.partial(_assemble, _by_part(self.planned))
         return settled | beam.Distinct() | beam.MapTuple(assemble)
 
 
-def _assemble(tasks: dict[str, ShardTask], split: str, shard: int) -> str:
-    shards.assemble(tasks[split], shard)
-    return tasks[split].name(shard)
+def _assemble(tasks: dict[str, ShardTask], part: str, shard: int) -> str:
+    shards.assemble(tasks[part], shard)
+    return tasks[part].name(shard)

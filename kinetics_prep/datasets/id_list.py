@@ -23,7 +23,10 @@ def read(path: Path) -> Iterator[tuple[str | None, Row]]:
     for number, line in lines.numbered(path):
         found, media_id = True, None
         try:
-            media_id = lines.text_of(line).split()[0]
+            words = lines.text_of(line).split()
+            if not words:  # a space of Unicode's
+                raise MalformedRow("there is no id on this line")
+            media_id = words[0]
             error = MalformedRow(f"{media_id!r:.220} is in none of the annotation files")
         except MalformedRow as unreadable:
             error = unreadable

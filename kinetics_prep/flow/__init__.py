@@ -36,7 +36,7 @@ ENGINES = {
 }
 """In the order that `auto` tries them: the fastest first, on a machine with more than a few cores."""
 
-__all__ = ["ANY_HARDWARE", "ENGINES", "TVL1", "Hardware", "choose", "engine", "quantized", "why"]
+__all__ = ["ANY_HARDWARE", "ENGINES", "TVL1", "Hardware", "choose", "engine", "giving", "quantized", "why"]
 
 
 def engine(name: str, hardware: Hardware = ANY_HARDWARE):
@@ -64,6 +64,21 @@ def choose(name: str = "auto") -> str:
         return next(name for name, what in missing.items() if what is None)
     engine(name)
     return name
+
+
+def giving(flow_by: str) -> str:
+    """The name of the first engine that gives the flow of another, and can run here.
+
+    Raises:
+      MissingTool: if none can.
+    """
+    missing = {name: kind.usable() for name, kind in ENGINES.items() if flow_by == kind.GIVES}
+    for name, what in missing.items():
+        if what is None:
+            return name
+    raise MissingTool(
+        f"no engine that gives the flow of {flow_by!r} can run here: {'; '.join(map(str, missing.items()))}"
+    )
 
 
 def why(chosen: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import sys
@@ -126,6 +127,15 @@ def describe(state, ended=False):
     elif state.seconds_left is not None:
         parts.append(f"{format_duration(state.seconds_left)} left")
     return "kinetics-prep: " + ", ".join(parts)
+
+
+class Notices(logging.Handler):
+    """Shows what is logged, above a progress bar if there is one."""
+
+    def emit(self, record):
+        # The stream may have gone; that is no reason to stop.
+        with contextlib.suppress(OSError, ValueError):
+            tqdm.write(f"kinetics-prep: {self.format(record)}", file=sys.stderr)
 
 
 def format_duration(seconds):

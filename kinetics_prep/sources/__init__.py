@@ -5,6 +5,7 @@ Each is a class with
 * `accepts(text) -> bool`: whether what stands after `--videos` means this kind of source;
 * `open(text, fetching, scratch) -> source`: checks it;
 * `is_remote`. One that is at hand has
+* `has(row) -> bool`, and
 * `fetch(row) -> context manager of Fetched`: the video of one plan row, there until the context ends;
   one that is elsewhere has `host`, `gives_pieces`, `attempts_if_forbidden`, `origin(row)` and
 * `download(row, path, ask) -> Arrived`: one attempt; `Remote` gives it patience, pace and a cache.
@@ -19,6 +20,7 @@ from typing import TypeVar
 from kinetics_prep.errors import PASSING, BadOption, ClipError, NotFound
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources import cookies
+from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.cache import Cache
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching, Politeness
@@ -26,14 +28,28 @@ from kinetics_prep.sources.folder import Folder
 from kinetics_prep.sources.http import HttpTemplate, shown
 from kinetics_prep.sources.pace import Paces
 from kinetics_prep.sources.remote import Remote
+from kinetics_prep.sources.ytdlp import YtDlp
 
 SOURCES = {
     "http": HttpTemplate,
+    "yt-dlp": YtDlp,
+    "archive": Archives,
     "folder": Folder,
 }
 """In the order in which they are asked whether they accept what stands after --videos."""
 
-__all__ = ["SOURCES", "Fetched", "Fetching", "Politeness", "Sources", "absolute", "open_sources"]
+__all__ = [
+    "SOURCES",
+    "Cache",
+    "Fetched",
+    "Fetching",
+    "Politeness",
+    "Remote",
+    "Sources",
+    "absolute",
+    "open_sources",
+    "shown",
+]
 
 T = TypeVar("T")
 
@@ -44,6 +60,8 @@ def open_sources(fetching: Fetching, scratch: Path) -> "Sources":
     Raises:
       BadOption: if one makes no sense.
     """
+    if not fetching.videos and not fetching.cache:
+        raise BadOption("--videos is missing: a folder, a tar archive, a URL, or youtube")
     cookies.read(fetching.cookies)  # a mistake is one even where nobody asks for cookies
     cache = Cache(Path(fetching.cache)) if fetching.cache else None
     paces = Paces(fetching.politeness, (cache.folder if cache else scratch.parent) / "hosts")

@@ -120,9 +120,8 @@ class Cache:
         os.replace(path, video)
         write_json(self._path("entries", kept.key), dataclasses.asdict(kept), self.folder / "partial")
         self._path("refusals", kept.key).unlink(missing_ok=True)
-        return Fetched(
-            video, kept.name, kept.origin, kept.begins_seconds, kept.attempts, kept.sha256, kept.source, kept.notes
-        )
+        times = (kept.begins_seconds, kept.attempts)
+        return Fetched(video, kept.name, kept.origin, *times, kept.sha256, kept.source, kept.notes, is_new=True)
 
     def partial(self, name: str) -> Path:
         """Where a download may grow."""

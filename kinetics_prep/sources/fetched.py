@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+from kinetics_prep.errors import ClipError
+
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
@@ -23,3 +25,10 @@ class Fetched:
     """The kind of source that it came from, a name of `SOURCES`."""
     notes: tuple[str, ...] = ()
     """What else one should know of it."""
+    is_new: bool = False
+    """Whether it was downloaded just now."""
+
+
+def as_told(error: ClipError, path: Path, name: str, attempts: int) -> ClipError:
+    """What is wrong with a file, with the name that it had where it came from rather than that of our copy."""
+    return type(error)(str(error).replace(path.name, name), attempts)

@@ -71,7 +71,5 @@ class Fetching:
     """Reasons for which a source that had refused a video before is asked for it once more."""
 
     def __post_init__(self):
-        if not self.videos and not self.cache:
-            raise BadOption("--videos is missing: a folder, a tar archive, a URL, or youtube")
         if not 1 << 10 <= self.largest_bytes <= 1 << 50:
             raise BadOption(f"--largest is {self.largest_bytes} bytes, expected at least 1 kB")

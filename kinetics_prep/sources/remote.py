@@ -8,14 +8,15 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from kinetics_prep import video
 from kinetics_prep.atomic import room_needed, sha256_of
 from kinetics_prep.errors import Again, BotCheck, ClipError, Forbidden, Internal, RateLimited
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.cache import Cache, Kept
-from kinetics_prep.sources.fetched import Fetched
+from kinetics_prep.sources.fetched import Fetched, as_told
 from kinetics_prep.sources.fetching import Fetching
-from kinetics_prep.sources.pace import LeftAlone, Paces
+from kinetics_prep.sources.pace import LeftAlone, Pace, Paces
 
 
 class Remote:
@@ -54,21 +55,23 @@ class Remote:
             with room_needed(path):
                 arrived, attempts = self._arrive(row, path)
             origin, begins_seconds = self.source.origin(row), self._begins_seconds(row)
-            yield Fetched(path, arrived.name, origin, begins_seconds, attempts, None, self.kind, arrived.notes)
+            yield Fetched(path, arrived.name, origin, begins_seconds, attempts, None, self.kind, arrived.notes, True)
         finally:
             for leftover in self.scratch.glob(f"{path.name}*"):
                 leftover.unlink(missing_ok=True)
 
     def _kept(self, row: PlanRow, cache: Cache) -> Fetched:
-        key = cache.key(row, is_piece=self.source.gives_pieces)
+        key = self.key(row)
         with cache.turn(key):  # two clips of one video are one download
             if found := cache.find_key(key):
                 return found
-            self._expect_unrefused(key, cache)
+            if (error := cache.refusal(key, self.name, self.fetching)) is not None:
+                raise error
             path = cache.partial(hashlib.sha256(f"{key} {self.name}".encode()).hexdigest()[:40])
             try:
                 with room_needed(path):
                     arrived, attempts = self._arrive(row, path)
+                _expect_video(path, arrived.name, attempts)
             except ClipError as error:
                 if error.attempts:
                     cache.note_refusal(key, self.name, error, self.fetching)
@@ -86,10 +89,13 @@ class Remote:
             )
             return cache.keep(kept, path)
 
-    def _expect_unrefused(self, key: str, cache: Cache) -> None:
-        error = cache.refusal(key, self.name, self.fetching)
-        if error is not None:
-            raise error
+    def key(self, row: PlanRow) -> str:
+        """What the cache knows the row's file by."""
+        return Cache.key(row, is_piece=self.source.gives_pieces)
+
+    def remembers(self, row: PlanRow) -> bool:
+        """Whether the source has refused the row's video before, and need not be asked."""
+        return self.cache is not None and self.cache.refusal(self.key(row), self.name, self.fetching) is not None
 
     def _begins_seconds(self, row: PlanRow) -> float | None:
         return row.start_seconds if self.source.gives_pieces else None
@@ -101,7 +107,7 @@ class Remote:
             attempt += 1
             try:
                 with pace.connection():
-                    arrived = self.source.download(row, path, self.paces.wait)
+                    return self._arrive_now(row, path, pace), attempt
             except LeftAlone as paused:
                 paused.error.attempts = attempt - 1
                 raise paused.error from None
@@ -109,15 +115,22 @@ class Remote:
                 if error.attempts == 0:  # it was not even asked
                     raise
                 error.attempts = attempt
-                pace.failed(error)
                 if attempt >= self._attempts_at_most(error):
                     if attempt > 1:
                         raise type(error)(f"{error}, {attempt} attempts", attempts=attempt) from None
                     raise
-            else:
-                pace.answered()
-                return arrived, attempt
             time.sleep(self.fetching.politeness.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+
+    def _arrive_now(self, row: PlanRow, path: Path, pace: Pace) -> Arrived:
+        """One attempt; the host's pace hears of it before anybody else may have the connection."""
+        try:
+            arrived = self.source.download(row, path, self.paces.wait)
+        except ClipError as error:
+            if error.attempts:
+                pace.failed(error)
+            raise
+        pace.answered()
+        return arrived
 
     def _attempts_at_most(self, error: ClipError) -> int:
         """Of a video that was refused for this."""
@@ -129,3 +142,12 @@ class Remote:
         if isinstance(error, RateLimited | BotCheck):
             return max(politeness.attempts, 2)
         return politeness.attempts
+
+
+def _expect_video(path: Path, name: str, attempts: int) -> None:
+    """What no one can read should not stay; the one who sent it is noted as not having it."""
+    try:
+        video.probe(path)
+    except ClipError as error:
+        path.unlink(missing_ok=True)
+        raise as_told(error, path, name, attempts) from None

@@ -1,0 +1,363 @@
+"""`retry` and `refresh`: what was refused is tried again, for some reasons only, and nothing else is touched."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import shutil
+
+import duckdb
+import pytest
+from conftest import QUICK_TVL1, numbered_frames, write_video
+
+from kinetics_prep import refresh, shards, tables
+from kinetics_prep.cli import CANNOT_GO_ON, OK, main
+from kinetics_prep.formats import tfrecord
+
+IDS = [f"video{number}" for number in range(8)]
+QUICK = ["--fps", "5", "--short-side", "32", "--clip-seconds", "1", "--clips-per-shard", "3"]
+QUICK += ["--format", "tfrecord,parquet"]
+QUICK += ["--tvl1", *(f"{name}={getattr(QUICK_TVL1, name)}" for name in ("scales", "warps", "iterations"))]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("video") / "video.mp4", numbered_frames(75))
+
+
+@pytest.fixture
+def videos(tmp_path, video):
+    """A folder that lacks most videos; one is no video."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for media_id in IDS[:2]:
+        shutil.copy(video, folder / f"{media_id}.mp4")
+    (folder / "broken.mp4").write_bytes(b"no video at all")
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path, videos):
+    """A finished folder: of 8 videos with two clips each 2 are there; a row stands twice, a file is broken."""
+    lines = ["label,youtube_id,time_start,time_end,split"]
+    for media_id in (*IDS, "broken"):
+        lines += [f"waving,{media_id},{start},{start + 1},train" for start in (0, 1)]
+    lines += ["waving,video7,0,1,train", "waving,gone,0,1,val", "waving,video0,0,1,val"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    assert main(flow_command(tmp_path)) == OK
+    return tmp_path / "out"
+
+
+def flow_command(tmp_path) -> list[str]:
+    places = ["--videos", str(tmp_path / "videos"), "--output", str(tmp_path / "out")]
+    return ["flow", "--annotations", str(tmp_path / "rows.csv"), *places, *QUICK]
+
+
+def add(videos, video, *media_ids):
+    for media_id in media_ids:
+        shutil.copy(video, videos / f"{media_id}.mp4")
+
+
+def ledger(output) -> dict:
+    """Ledger rows; each annotation row must be in one ledger, once."""
+    rows = [row for path in sorted(output.glob("ledger/*.parquet")) for row in tables.read(path, "ledger")]
+    found = {(row["split"], row["clip_id"], row["annotation_line"]): row for row in rows}
+    assert len(found) == len(rows) == 21
+    return found
+
+
+def reasons(output) -> dict:
+    return dict(collections.Counter(row["reason"] for row in ledger(output).values()))
+
+
+def data(output) -> dict[str, str]:
+    """The shards' bytes."""
+    paths = [*output.glob("tfrecord/*"), *output.glob("parquet/*")]
+    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def clips(output) -> list[str]:
+    paths = sorted(output.glob("tfrecord/*"))
+    return sorted(f"{path.name[:3]} {record['example/id']}" for path in paths for record in tfrecord.read_shard(path))
+
+
+def expect_sound(output) -> None:
+    """Validated, and the manifest says what the ledgers say."""
+    assert main(["validate", str(output)]) == OK
+    content = json.loads((output / "dataset.json").read_text())
+    for split, part in content["splits"].items():
+        rows = [row for row in ledger(output).values() if row["split"] == split]
+        assert part["rows"] == len(rows)
+        assert part["written"] == sum(row["status"] == "written" for row in rows)
+        assert sum(part["refused"].values()) == part["rows"] - part["written"]
+    assert not (output / ".work").exists()
+
+
+# Refresh ----------------------------------------------------------------------------------------
+
+
+def test_what_came_back_goes_into_new_shards_and_the_old_ones_stay_as_they_are(output, videos, video, capsys):
+    before = data(output)
+    add(videos, video, "video2", "video3", "gone")
+    assert main(["refresh", str(output)]) == OK
+    after = data(output)
+    assert {name: after[name] for name in before} == before
+    new = sorted(set(after) - set(before))
+    assert [name for name in new if name.startswith("tfrecord")] == [
+        "tfrecord/train-refresh1-00000-of-00002.tfrecord",
+        "tfrecord/train-refresh1-00001-of-00002.tfrecord",
+        "tfrecord/val-refresh1-00000-of-00001.tfrecord",
+    ]
+    assert len(clips(output)) == len(set(clips(output))) == 5 + 5
+    assert reasons(output) == {None: 10, "not_found": 8, "unreadable": 2, "duplicate_row": 1}
+    said = capsys.readouterr().out
+    assert "looked for 13 rows again: 5 found, in 3 new shards; still refused: 8 not_found" in said
+    assert "21 rows, 10 written, 11 refused" in said
+    expect_sound(output)
+
+
+def test_a_refresh_that_finds_nothing_writes_nothing(output, capsys):
+    before = data(output)
+    assert main(["refresh", str(output)]) == OK
+    assert data(output) == before
+    assert "0 found; still refused: 13 not_found" in capsys.readouterr().out
+    expect_sound(output)
+
+
+def test_a_second_refresh_has_shards_of_its_own(output, videos, video):
+    add(videos, video, "video2")
+    assert main(["refresh", str(output)]) == OK
+    before = data(output)
+    add(videos, video, "video3")
+    assert main(["refresh", str(output)]) == OK
+    after = data(output)
+    assert {name: after[name] for name in before} == before
+    assert {name.split("/")[1][:14] for name in set(after) - set(before)} == {"train-refresh2"}
+    assert reasons(output)[None] == 9
+    expect_sound(output)
+
+
+def test_only_the_reasons_asked_for_are_looked_at(output, videos, video, capsys):
+    add(videos, video, "video2", "broken")
+    assert main(["refresh", str(output), "--reason", "unreadable"]) == OK
+    assert "looked for 2 rows again: 2 found, in 1 new shard" in capsys.readouterr().out
+    assert reasons(output) == {None: 7, "not_found": 13, "duplicate_row": 1}
+    expect_sound(output)
+
+
+def test_a_new_reason_takes_the_place_of_the_old_one(output, videos):
+    (videos / "video5.mp4").write_bytes(b"no video either")
+    assert main(["refresh", str(output)]) == OK
+    assert reasons(output) == {None: 5, "not_found": 11, "unreadable": 4, "duplicate_row": 1}
+    expect_sound(output)
+
+
+def test_a_duplicate_of_a_clip_that_came_back_stays_where_it_is(output, videos, video):
+    add(videos, video, "video7")
+    assert main(["refresh", str(output)]) == OK
+    found = [row for row in ledger(output).values() if row["clip_id"] == "video7_000000_000001"]
+    assert sorted(row["reason"] or "" for row in found) == ["", "duplicate_row"]
+    expect_sound(output)
+
+
+def test_flow_after_a_refresh_finds_all_done(output, videos, video, tmp_path):
+    add(videos, video, "video2")
+    assert main(["refresh", str(output)]) == OK
+    before = data(output), (output / "dataset.json").read_text()
+    assert main(flow_command(tmp_path)) == OK
+    assert (data(output), (output / "dataset.json").read_text()) == before
+    expect_sound(output)
+
+
+def test_retry_after_a_refresh_leaves_alone_what_it_found(output, videos, video):
+    add(videos, video, "video2")
+    assert main(["refresh", str(output)]) == OK
+    add(videos, video, "video3")
+    assert main(["retry", str(output), "--reason", "not_found"]) == OK
+    assert reasons(output)[None] == 9
+    assert len(clips(output)) == len(set(clips(output))) == 9
+    expect_sound(output)
+
+
+def test_a_damaged_shard_of_a_refresh_is_prepared_anew(output, videos, video, tmp_path):
+    add(videos, video, "video2", "video3")
+    assert main(["refresh", str(output)]) == OK
+    before = data(output)
+    (output / "tfrecord/train-refresh1-00000-of-00002.tfrecord").write_bytes(b"damaged")
+    assert main(["validate", str(output)]) != OK
+    (output / "markers/train-refresh1-00000-of-00002.json").unlink()
+    assert main(flow_command(tmp_path)) == OK
+    assert data(output) == before
+    expect_sound(output)
+
+
+def test_status_and_sql_count_each_row_once(output, videos, video, capsys):
+    add(videos, video, "video2", "gone")
+    assert main(["refresh", str(output)]) == OK
+    capsys.readouterr()
+    assert main(["status", str(output)]) == OK
+    said = capsys.readouterr().out
+    assert "train: 19 rows, 6 written (31.6%), 13 refused, 0 to go" in said
+    assert "val: 2 rows, 2 written (100.0%), 0 refused, 0 to go" in said
+    query = f"select status, count(*) from '{output}/ledger/*.parquet' group by status order by status"
+    assert duckdb.sql(query).fetchall() == [("refused", 13), ("written", 8)]
+
+
+class Killed(BaseException):
+    """What no code of ours catches, as a kill."""
+
+
+STEPS = ["_write_plan", "_settled", "_move", "_forget"]
+
+
+@pytest.mark.parametrize("step", [*STEPS, "assemble", "amend", "finish"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_refresh_that_is_killed_anywhere_goes_on(output, videos, video, step, nth, monkeypatch, tmp_path):
+    add(videos, video, "video2", "video3", "gone")
+    reference = tmp_path / "reference"
+    shutil.copytree(output, reference)
+    assert main(["refresh", str(reference)]) == OK
+    module = {"assemble": shards, "amend": shards, "finish": refresh.job}.get(step, refresh)
+    real, calls = getattr(module, step), []
+
+    def killed(*arguments, **named):
+        calls.append(step)
+        if len(calls) == nth:
+            raise Killed
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, killed)
+        if step == "finish" and nth == 2:
+            assert main(["refresh", str(output)]) == OK  # it is called once
+        else:
+            with pytest.raises(BaseException, match="Killed|^$"):
+                main(["refresh", str(output)])
+    assert main(["refresh", str(output)]) == OK
+    assert data(output) == data(reference)
+    assert reasons(output) == reasons(reference)
+    expect_sound(output)
+
+
+def test_flow_between_a_killed_refresh_and_its_end_does_no_harm(output, videos, video, monkeypatch, tmp_path):
+    add(videos, video, "video2", "video3")
+    with monkeypatch.context() as patch:
+        patch.setattr(refresh, "_forget", lambda look: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            main(["refresh", str(output)])
+    assert main(flow_command(tmp_path)) == OK
+    assert reasons(output)[None] == 9
+    assert main(["refresh", str(output)]) == OK
+    assert reasons(output)[None] == 9
+    expect_sound(output)
+
+
+def test_an_unfinished_folder_is_finished_first(output, capsys):
+    next((output / "markers").iterdir()).unlink()
+    assert main(["refresh", str(output)]) == CANNOT_GO_ON
+    assert "is not finished: 1 shards are missing" in capsys.readouterr().err
+
+
+# Retry ------------------------------------------------------------------------------------------
+
+
+def test_retry_needs_neither_annotations_nor_places(output, videos, video, tmp_path):
+    add(videos, video, *IDS, "gone")
+    (tmp_path / "rows.csv").unlink()
+    assert main(["retry", str(output), "--reason", "not_found"]) == OK
+    assert reasons(output) == {None: 18, "unreadable": 2, "duplicate_row": 1}
+    assert not list(output.glob("*/*refresh*"))
+    expect_sound(output)
+
+
+def test_retry_gives_the_bytes_of_a_run_that_had_all_from_the_beginning(output, videos, video, tmp_path):
+    add(videos, video, *IDS, "gone")
+    assert main(["retry", str(output), "--reason", "not_found"]) == OK
+    at_once = tmp_path / "at_once"
+    assert main([*flow_command(tmp_path), "--output", str(at_once)]) == OK
+    assert data(output) == data(at_once)
+
+
+def test_retry_takes_places_of_its_own(output, server, video, capsys):
+    server.says("/video2.mp4", (200, {}, video.read_bytes()))
+    place = server.url + "/{id}.mp4"
+    assert main(["retry", str(output), "--reason", "not_found", "--videos", place, "--attempts", "1"]) == OK
+    assert reasons(output)[None] == 7
+    assert "/video0.mp4" not in server.requested
+    expect_sound(output)
+
+
+def test_retry_without_a_reason_tries_what_passes_by_itself(tmp_path, server, video, capsys):
+    (tmp_path / "rows.csv").write_text("waving,a,0,1,train\nwaving,b,0,1,train\n")
+    server.says("/a.mp4", (500, {}, b""))
+    output = tmp_path / "out"
+    places = ["--videos", server.url + "/{id}.mp4", "--attempts", "1", "--output", str(output)]
+    assert main(["flow", "--annotations", str(tmp_path / "rows.csv"), *places, *QUICK]) == OK
+    server.says("/a.mp4", (200, {}, video.read_bytes()))
+    server.requests.clear()
+    assert main(["retry", str(output)]) == OK
+    assert server.requested == ["/a.mp4"]
+    assert "2 rows, 1 written, 1 refused (1 not_found)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["retry", "refresh"])
+def test_what_the_user_must_mend_is_one_line(output, command, capsys, tmp_path):
+    for arguments, message in (
+        ([str(output), "--reason", "bad_luck"], "--reason bad_luck: expected one or more of"),
+        ([str(output), "--reason", "malformed_row"], "--reason malformed_row: expected one or more of"),
+        ([str(output), "--nonsense"], "--nonsense: known neither to kinetics-prep nor to Apache Beam"),
+        ([str(output), "--gpus", "0"], "--gpus and --gpu-memory: engine tvl1"),
+        ([str(tmp_path / "nowhere")], "nothing was begun here"),
+        ([str(tmp_path)], "nothing was begun here"),
+    ):
+        assert main([command, *arguments]) == CANNOT_GO_ON
+        assert message in capsys.readouterr().err.splitlines()[-1]
+    (output / "sources.json").unlink()
+    assert main([command, str(output)]) == CANNOT_GO_ON
+    assert "does not say where its videos are: give --videos or --cache" in capsys.readouterr().err
+
+
+def test_a_password_is_not_noted(tmp_path, server, video):
+    (tmp_path / "rows.csv").write_text("waving,a,0,1,train\n")
+    server.says("/a.mp4", (200, {}, video.read_bytes()))
+    place = server.url.replace("http://", "http://me:secret@") + "/{id}.mp4"
+    flow = ["flow", "--annotations", str(tmp_path / "rows.csv"), "--videos", place, "--output", str(tmp_path / "out")]
+    assert main([*flow, *QUICK]) == OK
+    assert not (tmp_path / "out/sources.json").exists()
+    assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+
+
+def test_other_versions_of_what_decides_the_bytes_are_refused(output, capsys):
+    content = json.loads((output / "recipe.json").read_text())
+    content["versions"]["ffmpeg"] = "another"
+    from kinetics_prep import recipe
+
+    content["digest"] = recipe._digest(content["recipe"], content["versions"])
+    (output / "recipe.json").write_text(json.dumps(content))
+    assert main(["refresh", str(output)]) == CANNOT_GO_ON
+    assert "was prepared by another recipe: ffmpeg is another there" in capsys.readouterr().err
+
+
+def test_a_marker_says_what_its_ledger_holds_after_an_amendment_was_cut_short(output, videos, video, monkeypatch):
+    add(videos, video, "video2")
+    real = shards._write_marker
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            shards,
+            "_write_marker",
+            lambda *a: (
+                (_ for _ in ()).throw(Killed)
+                if "rows" in a[2] and a[2]["refused"] and "refresh" not in a[1]
+                else real(*a)
+            ),
+        )
+        with pytest.raises(Killed):
+            main(["refresh", str(output)])
+    assert main(["refresh", str(output)]) == OK
+    expect_sound(output)
+
+
+def test_the_outcome_reads_well():
+    summary = refresh.job.Summary(rows=2, written=1, refused={"not_found": 1}, bytes=1)
+    one = refresh.Outcome(2, 1, {"not_found": 1}, 1, summary)
+    assert str(dataclasses.replace(one, found=0, shards=0)).endswith("0 found; still refused: 1 not_found")
