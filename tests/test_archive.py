@@ -34,6 +34,12 @@ def plan_row(media_id="abc", start=5.0, end=15.0) -> PlanRow:
     return PlanRow(0, 0, f"{media_id}_{start}_{end}", media_id, "using segway", 0, "train", start, end, "rows.csv", 2)
 
 
+@pytest.fixture(autouse=True)
+def hears_warnings(caplog):
+    """Whatever level the root logger was left at by a command that ran before."""
+    caplog.set_level(logging.WARNING, "kinetics_prep.sources")
+
+
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory) -> bytes:
     """A video of a second."""
