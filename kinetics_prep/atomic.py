@@ -21,13 +21,18 @@ from kinetics_prep.errors import NoRoom
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or a quota, is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 @contextlib.contextmanager
 def room_needed(path: Path):
     """Turns "disk full" into a `NoRoom` that says where."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         raise NoRoom(
             f"no room to write {path}: {os.strerror(error.errno)}. Nothing is lost: make room and run the same "

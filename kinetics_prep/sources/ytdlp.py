@@ -10,7 +10,6 @@ country's limits; reads nobody's configuration; and loads plugins only if YTDLP_
 """
 
 import contextlib
-import errno
 import functools
 import importlib.util
 import io
@@ -22,7 +21,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.atomic import room_needed
+from kinetics_prep.atomic import is_full, room_needed
 from kinetics_prep.errors import (
     BadAddress,
     BadOption,
@@ -57,7 +56,6 @@ _UNFINISHED = {
     "is_upcoming": "has not begun",
     "post_live": "has ended and is being processed",
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KEPT_WORDS = 50
 _HTTP_ONLY = "#HttpOnly_"
 
@@ -300,7 +298,7 @@ def _arrived(folder: Path) -> Path:
 
 def _raise_if_full(error: Exception) -> None:
     for cause in ytdlp_errors.causes(error, contexts=True):
-        if isinstance(cause, OSError) and cause.errno in _FULL:
+        if is_full(cause):
             raise cause
 
 
