@@ -62,7 +62,7 @@ def open_sources(fetching: Fetching, scratch: Path) -> "Sources":
     """
     if not fetching.videos and not fetching.cache:
         raise BadOption("--videos is missing: a folder, a tar archive, a URL, or youtube")
-    cookies.read(fetching.cookies)  # a mistake is one even where nobody asks for cookies
+    cookies.text(fetching.cookies)  # a mistake is one even where nobody asks for cookies
     cache = Cache(Path(fetching.cache)) if fetching.cache else None
     paces = Paces(fetching.politeness, (cache.folder if cache else scratch.parent) / "hosts")
     places = [cache] if cache else []

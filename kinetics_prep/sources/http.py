@@ -88,7 +88,7 @@ class HttpTemplate:
             raise BadOption(f"--videos {shown(template)!r} is not a template: {error}") from None
         if not self.host:
             raise BadOption(f"--videos {shown(template)!r}: there is no host in it")
-        self._cookies = cookies.read(fetching.cookies)
+        self._cookies = cookies.jar(fetching.cookies)
         self._threads = threading.local()
 
     def address(self, row: PlanRow) -> str:

@@ -35,14 +35,12 @@ from kinetics_prep.errors import (
     WrongContent,
 )
 from kinetics_prep.plan import PlanRow
-from kinetics_prep.sources import ytdlp_errors
+from kinetics_prep.sources import cookies, ytdlp_errors
 from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.fetching import Fetching
 
 PREFIX = "yt-dlp:"
 YOUTUBE = "youtube"
-SILENCE_SECONDS = 60
-"""A connection on which nothing comes for so long is given up."""
 FRAGMENT_RETRIES = 3
 """A video in a thousand pieces should not fail for one of them; whole attempts are counted elsewhere."""
 
@@ -57,7 +55,6 @@ _UNFINISHED = {
     "post_live": "has ended and is being processed",
 }
 _KEPT_WORDS = 50
-_HTTP_ONLY = "#HttpOnly_"
 
 
 class YtDlp:
@@ -93,7 +90,7 @@ class YtDlp:
         """Names of yt-dlp's extractors that may be used, as in its option of that name."""
         if os.path.expandvars(str(self.scratch)) != str(self.scratch):  # which yt-dlp would do
             raise BadOption(f"yt-dlp cannot work below {str(self.scratch)!r}: it takes the $ in it for a variable")
-        self._cookies = None if fetching.cookies is None else read_cookies(fetching.cookies)
+        self._cookies = cookies.text(fetching.cookies)
 
     def address(self, row: PlanRow) -> str:
         """Where the video of a row is to be found."""
@@ -176,7 +173,7 @@ class YtDlp:
             **{"skip_unavailable_fragments": False, "fixup": "never", "postprocessors": []},
             **{"external_downloader": {"default": "native"}, "ffmpeg_location": str(folder / "no-ffmpeg")},
             **{"retries": 0, "fragment_retries": FRAGMENT_RETRIES, "extractor_retries": 1, "file_access_retries": 3},
-            "socket_timeout": SILENCE_SECONDS,
+            "socket_timeout": self.fetching.silence_seconds,
         }
         if self._cookies is not None:
             # A stream of our own, since the file behind it is written when the YoutubeDL is closed.
@@ -316,28 +313,3 @@ def _host(template: str) -> str:
     if parts.scheme not in ("http", "https") or not host or "{id}" in parts.netloc:
         raise bad("expected an http(s) address of one host")
     return host
-
-
-def read_cookies(path: str) -> str:
-    """The text of a file of cookies, looked over: yt-dlp would print the lines that it cannot read.
-
-    Raises:
-      BadOption: if it is no such file.
-    """
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadOption(f"--cookies {path!r} cannot be read: {error}") from None
-    lines = text.splitlines()
-    if not lines or not re.match("#( Netscape)? HTTP Cookie File", lines[0]):
-        raise BadOption(
-            f"--cookies {path!r}: expected a file in Netscape's format, '# Netscape HTTP Cookie File' first"
-        )
-    for number, line in enumerate(lines, 1):
-        line = line.removeprefix(_HTTP_ONLY)
-        if line.startswith("#") or not line.strip():
-            continue
-        fields = line.split("\t")
-        if len(fields) != 7 or not re.fullmatch(r"(\d+(\.\d+)?)?", fields[4]):
-            raise BadOption(f"--cookies {path!r}: line {number} is no cookie: expected 7 fields with tabs between them")
-    return text
