@@ -171,7 +171,9 @@ def prepared(job: DownloadJob) -> Iterator[Ready]:
     cache = Path(job.fetching.cache)
     with Spool() as spool:
         chosen = choose(job.selection, spool)
-        ready = Ready(job, chosen, chosen.labels, open_sources(job.fetching, cache / "partial"), 0, Tally())
+        # A cache of terabytes is not read through to see whether something is missing; `flow` reads what it uses.
+        sources = open_sources(job.fetching, cache / "partial", reads_cache=False)
+        ready = Ready(job, chosen, chosen.labels, sources, 0, Tally())
         yield dataclasses.replace(ready, rows=sum(map(chosen.count, chosen.splits)))
 
 

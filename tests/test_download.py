@@ -73,6 +73,20 @@ def test_nobody_is_asked_again_for_what_is_there_or_was_not(command, server, vid
     assert server.requested[asked:] == ["/video5.mp4"]
 
 
+def test_a_cache_is_not_read_through_to_see_what_is_missing(command, server, video, tmp_path):
+    server.otherwise = (200, {}, video)
+    assert main(command) == OK
+    (path,) = (tmp_path / "cache/videos").glob("*/*")
+    os.utime(path, ns=(0, 0))
+    assert main(command) == OK
+    if path.stat().st_atime_ns:
+        pytest.skip("this file system notes no access times, or others read here")
+    path.write_bytes(path.read_bytes()[:-1])  # but a file that is cut short is missing
+    asked = len(server.requests)
+    assert main(command) == OK
+    assert len(server.requests) > asked
+
+
 def test_flow_reads_the_cache_and_asks_nobody(command, server, video, rows, tmp_path):
     server.otherwise = (200, {}, video)
     assert main(command) == OK

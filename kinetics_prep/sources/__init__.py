@@ -54,8 +54,11 @@ __all__ = [
 T = TypeVar("T")
 
 
-def open_sources(fetching: Fetching, scratch: Path) -> "Sources":
+def open_sources(fetching: Fetching, scratch: Path, reads_cache: bool = True) -> "Sources":
     """All the places where videos are to be looked for. Downloads go to `scratch`, or to the cache.
+
+    Args:
+      reads_cache: whether files of the cache are looked at byte for byte; see `Cache`.
 
     Raises:
       BadOption: if one makes no sense.
@@ -63,7 +66,7 @@ def open_sources(fetching: Fetching, scratch: Path) -> "Sources":
     if not fetching.videos and not fetching.cache:
         raise BadOption("--videos is missing: a folder, a tar archive, a URL, or youtube")
     cookies.text(fetching.cookies)  # a mistake is one even where nobody asks for cookies
-    cache = Cache(Path(fetching.cache)) if fetching.cache else None
+    cache = Cache(Path(fetching.cache), reads_cache) if fetching.cache else None
     paces = Paces(fetching.politeness, (cache.folder if cache else scratch.parent) / "hosts")
     places = [cache] if cache else []
     for text in fetching.videos:

@@ -51,9 +51,27 @@ class Kept:
         if not is_sha256 or not isinstance(self.bytes, int) or not isinstance(self.name, str):
             raise ValueError("not an entry of a cache")
 
+    def fetched(self, path: Path, is_new: bool) -> Fetched:
+        """The file that it is about."""
+        return Fetched(
+            path=path,
+            name=self.name,
+            origin=self.origin,
+            begins_seconds=self.begins_seconds,
+            attempts=self.attempts,
+            sha256=self.sha256,
+            source=self.source,
+            notes=tuple(map(str, self.notes)),
+            is_new=is_new,
+        )
+
 
 class Cache:
     """A folder of downloads.
+
+    Args:
+      reads_bytes: whether a file is compared with the sha256 under which it stands whenever it is asked for, or only
+        its size, which is enough for who does not use it.
 
     Raises:
       BadOption: if it cannot be made.
@@ -62,8 +80,8 @@ class Cache:
     kind = name = "cache"
     is_remote = False
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, reads_bytes: bool = True):
+        self.folder, self.reads_bytes = folder, reads_bytes
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -94,18 +112,21 @@ class Cache:
         return self.find_key(self.key(row, is_piece=True)) or self.find_key(self.key(row, is_piece=False))
 
     def find_key(self, key: str) -> Fetched | None:
-        """What is here under a key, if its bytes are still those that came."""
+        """What is here under a key, if it is still what came."""
         path = self._path("entries", key)
         try:
             kept = Kept(**json.loads(path.read_text("utf-8")))
             video = self._video(kept.sha256)
-            if kept.key == key and video.stat().st_size == kept.bytes and sha256_of(video) == kept.sha256:
-                notes = tuple(map(str, kept.notes))
-                times = (kept.begins_seconds, kept.attempts)
-                return Fetched(video, kept.name, kept.origin, *times, kept.sha256, kept.source, notes)
+            if kept.key == key and self._is_sound(kept, video):
+                return kept.fetched(video, is_new=False)
         except (OSError, ValueError, TypeError):
             pass  # as if it had never come
         return None
+
+    def _is_sound(self, kept: Kept, video: Path) -> bool:
+        if video.stat().st_size != kept.bytes:
+            return False
+        return not self.reads_bytes or sha256_of(video) == kept.sha256
 
     def has(self, row: PlanRow) -> bool:
         """Whether there is an entry for a row; its bytes are not looked at."""
@@ -120,8 +141,7 @@ class Cache:
         os.replace(path, video)
         write_json(self._path("entries", kept.key), dataclasses.asdict(kept), self.folder / "partial")
         self._path("refusals", kept.key).unlink(missing_ok=True)
-        times = (kept.begins_seconds, kept.attempts)
-        return Fetched(video, kept.name, kept.origin, *times, kept.sha256, kept.source, kept.notes, is_new=True)
+        return kept.fetched(video, is_new=True)
 
     def partial(self, name: str) -> Path:
         """Where a download may grow."""

@@ -55,7 +55,8 @@ class Remote:
             with room_needed(path):
                 arrived, attempts = self._arrive(row, path)
             origin, begins_seconds = self.source.origin(row), self._begins_seconds(row)
-            yield Fetched(path, arrived.name, origin, begins_seconds, attempts, None, self.kind, arrived.notes, True)
+            told = {"source": self.kind, "notes": arrived.notes, "is_new": True}
+            yield Fetched(path, arrived.name, origin, begins_seconds, attempts, **told)
         finally:
             for leftover in self.scratch.glob(f"{path.name}*"):
                 leftover.unlink(missing_ok=True)
