@@ -92,7 +92,7 @@ def finish(looks: Looks) -> Outcome:
         if packed:
             tasks = [task for task in tasks if task.part != packed.part] + [packed]
             written += packed.of
-        again = {row.clip_id: row for row in _settled(look) if row.status == ledger.REFUSED}
+        again = {row.clip_id: row for row in _refused(look)}
         refused += again.values()
         base = next(task for task in tasks if (task.split, task.refresh) == (look.split, 0))
         for shard in range(base.of):
@@ -141,12 +141,17 @@ def _dealt(rows: Iterable[PlanRow], clips_per_shard: int) -> Iterator[PlanRow]:
         yield dataclasses.replace(row, shard=shard, index=index)
 
 
-def _settled(look: ShardTask) -> Iterator[LedgerRow]:
+def _settled(look: ShardTask) -> Iterator[tuple[PlanRow, Path]]:
+    """Each row, and the object that says what became of it. The object's name tells whether it was found."""
     for row in plan.read(look.plan):
         path = shards.find_object(look, row)
         if path is None:
             raise IncompleteShard(f"{row.clip_id} has not been looked for")
-        yield shards.read_clip(path)[0]
+        yield row, path
+
+
+def _refused(look: ShardTask) -> Iterator[LedgerRow]:
+    return (shards.read_clip(path)[0] for _, path in _settled(look) if path.suffix == f".{ledger.REFUSED}")
 
 
 def _forget(look: ShardTask) -> None:
@@ -164,7 +169,7 @@ def _is_being_packed(task: ShardTask) -> bool:
 
 def _pack(look: ShardTask) -> ShardTask | None:
     """Puts the objects of what was found into new shards; None if nothing was found."""
-    found = [row for row, settled in zip(plan.read(look.plan), _settled(look)) if settled.status == ledger.WRITTEN]
+    found = [row for row, path in _settled(look) if path.suffix == f".{ledger.WRITTEN}"]
     if not found:
         return None
     packed = dataclasses.replace(look, is_look=False, rows=len(found), refresh=_number_for(look, found))
