@@ -73,14 +73,7 @@ def settle(row: PlanRow, sources: Sources) -> DownloadRow:
         facts = {"status": REFUSED, "reason": error.reason, "message": str(error)}
         facts |= {"again": error.again.value, "attempts": error.attempts}
     return DownloadRow(
-        clip_id=row.clip_id,
-        media_id=row.media_id,
-        label=row.label,
-        split=row.split,
-        start_seconds=row.start_seconds,
-        end_seconds=row.end_seconds,
-        annotation_file=row.annotation_file,
-        annotation_line=row.annotation_line,
+        **row.told(),
         seconds=time.monotonic() - begun,
         **facts,
     )

@@ -40,6 +40,11 @@ class PlanRow:
     refusal_reason: str | None = None
     refusal_message: str | None = None
 
+    def told(self) -> dict:
+        """What ledgers repeat of the annotation row."""
+        names = ("clip_id", "media_id", "label", "split", "start_seconds", "end_seconds")
+        return {name: getattr(self, name) for name in (*names, "annotation_file", "annotation_line")}
+
     @property
     def annotation(self) -> Annotation:
         """The annotation of a row that is not refused already."""

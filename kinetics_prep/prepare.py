@@ -138,14 +138,7 @@ def _refusal(row: PlanRow) -> ClipError:
 
 def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
     return LedgerRow(
-        clip_id=row.clip_id,
-        media_id=row.media_id,
-        label=row.label,
-        split=row.split,
-        start_seconds=row.start_seconds,
-        end_seconds=row.end_seconds,
-        annotation_file=row.annotation_file,
-        annotation_line=row.annotation_line,
+        **row.told(),
         shard=row.shard,
         engine=workshop.engine_version,
         recipe=workshop.digest,
