@@ -19,7 +19,7 @@ from kinetics_prep.errors import BadAnnotations, BadOption, ClipError, Duplicate
 from kinetics_prep.spool import Selected, Spool
 
 ROW_GROUPS = 1024
-"""Of a plan, at most: what Parquet notes of one takes 22 KB, and stays in memory while the plan is written or read."""
+"""Of a plan, at most: what Parquet notes of each stays in memory while the plan is written or read."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Layout:
 
 
 def part_name(split: str, refresh: int) -> str:
-    """Under what a split's plan and shards are filed: as first planned, or found by the so-manieth refresh."""
+    """Under what a split's plan and shards are filed: as first planned, or found by the refresh of that number."""
     return f"{split}-refresh{refresh}" if refresh else split
 
 

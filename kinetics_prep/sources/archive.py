@@ -77,7 +77,7 @@ class Archives:
         self._fetching, self._scratch = fetching, scratch
         self._stamps = [index.stamp for index in indexes]
         self._mending = threading.Lock()
-        # Sixteen bytes for a word of a video; a dictionary would take two hundred, and there may be a million.
+        # Plain arrays, sixteen bytes for a word of a video: there may be a million.
         keys = np.concatenate([index.keys for index in indexes])
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]

@@ -149,8 +149,7 @@ class YtDlp:
     def downloader(self, row: PlanRow, folder: Path, listener: "_Listener"):
         """A YoutubeDL that can download one video, into `folder`; to be used as a context.
 
-        One is made for each download, as it keeps state and belongs to one thread: 1 ms for YouTube alone, 40 ms where
-        all sites are known, after 0.2 s once for the import.
+        One is made for each download, as it keeps state and belongs to one thread.
         """
         wanted = row.media_id if self.is_youtube else None
         return _single_video_class()(self._parameters(folder, listener), wanted)
@@ -203,7 +202,7 @@ class _Listener:
 
 @functools.cache
 def _single_video_class() -> type:
-    """YoutubeDL, restricted to one finished video. Made when first asked for: yt-dlp takes 0.2 s to import."""
+    """YoutubeDL, restricted to one finished video. Made when first asked for, as yt-dlp takes its time to import."""
     os.environ.setdefault("YTDLP_NO_PLUGINS", "1")
     try:
         import yt_dlp
