@@ -311,16 +311,23 @@ def _notices():
 
 def _told(output: Path, summary, begun: float, allowed) -> int:
     """Prints the outcome of a run and returns the exit code."""
-    from kinetics_prep import options
     from kinetics_prep.report.progress import format_bytes, format_duration
 
     spent = format_duration(time.monotonic() - begun)
     print(f"{output}: {summary}; {format_bytes(summary.bytes)} in {spent}")
-    if options.too_many_refused(allowed, summary.refused_rows, summary.rows):
+    again = f"why: {output}/ledger; to try again: kinetics-prep retry or refresh {output}"
+    return _code(summary.rows, summary.refused_rows, allowed, output, again)
+
+
+def _code(rows: int, refused: int, allowed, output, again: str) -> int:
+    """The exit code of a run of which some rows were refused; says where to look."""
+    from kinetics_prep import options
+
+    if options.too_many_refused(allowed, refused, rows):
         print(f"kinetics-prep: more rows were refused than --max-refused allows; see {output}/ledger", file=sys.stderr)
         return TOO_MANY_REFUSED
-    if summary.refused:
-        print(f"why: {output}/ledger; to try again: kinetics-prep retry or refresh {output}", file=sys.stderr)
+    if refused:
+        print(again, file=sys.stderr)
     return OK
 
 
@@ -359,15 +366,9 @@ def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
             tally = download.carry_out(ready)
     spent = format_duration(time.monotonic() - begun)
     print(f"{asked.fetching.cache}: {tally}; {format_bytes(tally.new_bytes)} downloaded in {spent}")
-    if options.too_many_refused(arguments.max_refused, tally.refused, tally.rows):
-        print(
-            f"kinetics-prep: more rows were refused than --max-refused allows; see {asked.fetching.cache}/ledger",
-            file=sys.stderr,
-        )
-        return TOO_MANY_REFUSED
-    if tally.reasons:
-        print(f"why, and when to try again: {asked.fetching.cache}/ledger", file=sys.stderr)
-    return OK
+    cache = asked.fetching.cache
+    again = f"why, and when to try again: {cache}/ledger"
+    return _code(tally.rows, tally.refused, arguments.max_refused, cache, again)
 
 
 def _check(arguments: argparse.Namespace, rest: list[str]) -> int:

@@ -252,9 +252,8 @@ def finish(done: Planned) -> Summary:
     manifest.write(done.layout, content)
     for task in done.tasks:
         shutil.rmtree(done.layout.work / task.part, ignore_errors=True)
-    if set(content["splits"]) == {split for split, _ in shards.parts(done.layout)} and not shards.is_looking(
-        done.layout
-    ):
+    is_complete = set(content["splits"]) == {split for split, _ in shards.parts(done.layout)}
+    if is_complete and not shards.is_looking(done.layout):
         shutil.rmtree(done.layout.work, ignore_errors=True)
     return summary(content, {task.split: None for task in done.tasks})
 
