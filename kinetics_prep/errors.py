@@ -342,3 +342,7 @@ class CorruptShard(RunError):
 
 class IncompleteShard(RunError):
     """A shard would be committed with a row neither written nor refused."""
+
+
+class BadWeights(RunError):
+    """A file of weights cannot be read, or does not fit the model."""
