@@ -7,8 +7,13 @@ its row. Each is a module with
 * `HEAD`: the names of the layers that hold the classes. A model for one stream has those of that stream alone.
 """
 
-from kinetics_prep.models import i3d
+from kinetics_prep.models import convnet_3d, convnet_lstm, fused_two_stream, i3d, two_stream
 
 MODELS = {
+    "convnet-lstm": convnet_lstm,
+    "convnet-3d": convnet_3d,
+    "two-stream": two_stream,
+    "fused-two-stream": fused_two_stream,
     "i3d": i3d,
 }
+"""In the order of the paper's table 1."""
