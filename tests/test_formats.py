@@ -232,9 +232,9 @@ def columns(path, feature):
     ]
 
 
-def test_row_groups_are_small(parquet_shard):
+def test_each_clip_has_a_row_group_of_its_own(parquet_shard):
     metadata = pq.read_metadata(parquet_shard)
-    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [4, 2]
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [1] * 6
 
 
 @pytest.mark.parametrize("feature", ["image/encoded", "FORWARD_FLOW/image/encoded"])
