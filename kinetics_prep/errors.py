@@ -342,3 +342,7 @@ class CorruptShard(RunError):
 
 class IncompleteShard(RunError):
     """A shard would be committed with a row neither written nor refused."""
+
+
+class BadLogits(RunError):
+    """A model said what is no number."""
