@@ -72,6 +72,17 @@ def top(logits: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-_checked(logits), axis=1, kind="stable")[:, :k]
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of probabilities, float64 [N, C], of logits [N, C]; exact where a probability is next to nothing."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities, float64 [N, C], of logits [N, C]."""
+    return np.exp(log_softmax(logits))
+
+
 def mean_class_accuracy(right: np.ndarray, class_ids: np.ndarray) -> float:
     """Mean over the classes that occur of the share of their clips that is right: of bool [N] and int [N]."""
     clips = np.bincount(class_ids)
