@@ -346,3 +346,7 @@ class IncompleteShard(RunError):
 
 class BadWeights(RunError):
     """A file of weights cannot be read, or does not fit the model."""
+
+
+class BadLogits(RunError):
+    """A model said what is no number."""

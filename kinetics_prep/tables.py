@@ -1,4 +1,4 @@
-"""Parquet tables whose columns stand in `schemas/`: the plan and the ledger."""
+"""Parquet tables whose columns stand in `schemas/`: the plan, ledgers, predictions."""
 
 import contextlib
 import functools
@@ -16,11 +16,13 @@ _ARROW_TYPES = {
     "int64": pa.int64(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
+    "list<string>": pa.list_(pa.string()),
+    "list<float32>": pa.list_(pa.float32()),
 }
 
 
 def arrow_schema(name: str) -> pa.Schema:
-    """The Arrow schema of "plan" or "ledger"."""
+    """The Arrow schema of "plan", "ledger", "download" or "predictions"."""
     fields = schemas.load(name)["fields"]
     return pa.schema(
         [
@@ -30,9 +32,9 @@ def arrow_schema(name: str) -> pa.Schema:
     )
 
 
-def write(path: Path, name: str, row_groups: Iterable[list[dict]]) -> None:
-    """Writes rows, one row group at a time, as a table of the schema `name`."""
-    schema = arrow_schema(name)
+def write(path: Path, name: str, row_groups: Iterable[list[dict]], metadata: dict[str, str] | None = None) -> None:
+    """Writes rows, one row group at a time, as a table of the schema `name`, with metadata of the whole file."""
+    schema = arrow_schema(name).with_metadata(metadata)
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for rows in row_groups:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -67,15 +69,27 @@ def read(path: Path, name: str, row_group: int | None = None, columns: tuple[str
     Raises:
       CorruptShard: if the file is no Parquet, or its columns are not those of the schema.
     """
+    with opened(path, name) as file:
+        groups = range(file.num_row_groups) if row_group is None else (row_group,)
+        for group in groups:
+            yield from file.read_row_group(group, columns).to_pylist()
+
+
+@contextlib.contextmanager
+def opened(path: Path, name: str) -> Iterator[pq.ParquetFile]:
+    """A table of the schema `name`, to be read column by column; what Arrow complains of is a `CorruptShard`.
+
+    Raises:
+      CorruptShard: if the file is no Parquet, or its columns are not those of the schema.
+    """
     with (
         _expecting_parquet(path),
         pq.ParquetFile(path, metadata=_footer(path), page_checksum_verification=True) as file,
     ):
-        if file.schema_arrow.names != arrow_schema(name).names:
+        expected = arrow_schema(name)
+        if (file.schema_arrow.names, file.schema_arrow.types) != (expected.names, expected.types):
             raise CorruptShard(f"{path} has other columns than schemas/{name}.json")
-        groups = range(file.num_row_groups) if row_group is None else (row_group,)
-        for group in groups:
-            yield from file.read_row_group(group, columns).to_pylist()
+        yield file
 
 
 def _footer(path: Path) -> pq.FileMetaData:

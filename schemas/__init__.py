@@ -12,5 +12,5 @@ from importlib import resources
 
 @functools.cache
 def load(name: str) -> dict:
-    """The schema called `name`: "record", "plan", "ledger", "marker", "dataset" or "download"."""
+    """The schema called `name`: "record", "plan", "ledger", "marker", "dataset", "download" or "predictions"."""
     return json.loads(resources.files(__name__).joinpath(f"{name}.json").read_text("utf-8"))

@@ -1,22 +1,9 @@
 import numpy as np
 import pytest
-from PIL import ImageFont
+from strange import HOSTILE
 
-from kinetics_prep.report import sheet
+from kinetics_prep.report import lettering, sheet
 from kinetics_prep.report.sheet import contact_sheet
-
-FONT = ImageFont.load_default(15)
-HOSTILE = [
-    "",
-    "\n\r\x00\x1b[31m",
-    "lone surrogate \ud800",
-    "\u202eright to left",
-    "日本 👍🏽 أهلا",
-    "z" + "\u0301" * 500,
-    "W" * 2_000_000,
-    "many\n" * 1000,
-    "\ufdfa" * 5000,
-]
 
 
 def clip(n, height=24, width=32):
@@ -38,8 +25,8 @@ def ink(picture):
 def test_a_frame_has_its_flow_on_its_right():
     picture = contact_sheet(*clip(1), "title", max_px=2)
     y = top_of_cells(picture) + 5
-    assert picture.getpixel((sheet.MARGIN + 5, y)) == (0, 0, 255)
-    assert picture.getpixel((sheet.MARGIN + 32 + 5, y)) == (255, 0, 0)
+    assert picture.getpixel((lettering.MARGIN + 5, y)) == (0, 0, 255)
+    assert picture.getpixel((lettering.MARGIN + 32 + 5, y)) == (255, 0, 0)
 
 
 def test_all_flows_share_one_scale():
@@ -47,21 +34,21 @@ def test_all_flows_share_one_scale():
     flows[1] /= 2
     picture = contact_sheet(frames, flows, captions, "title")
     y = top_of_cells(picture) + 5
-    second = sheet.MARGIN + sheet.MIN_CELL_WIDTH + sheet.GAP
-    assert picture.getpixel((sheet.MARGIN + 32 + 5, y)) == (255, 0, 0)
+    second = lettering.MARGIN + sheet.MIN_CELL_WIDTH + sheet.GAP
+    assert picture.getpixel((lettering.MARGIN + 32 + 5, y)) == (255, 0, 0)
     assert picture.getpixel((second + 32 + 5, y)) == (255, 128, 128)
 
 
 def test_cells_fill_rows_from_the_left():
     grid = sheet.Grid.fit(5, 24, 32, columns=2)
     right, down = grid.cell_width + sheet.GAP, grid.cell_height + sheet.GAP
-    corners = [(x - sheet.MARGIN, y) for x, y in map(grid.corner, range(5))]
+    corners = [(x - lettering.MARGIN, y) for x, y in map(grid.corner, range(5))]
     assert corners == [(0, 0), (right, 0), (0, down), (right, down), (0, 2 * down)]
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 50])
 def test_a_sheet_is_never_wider_than_a_screen(columns):
-    assert sheet.MIN_WIDTH <= contact_sheet(*clip(5, 108, 1920), "title", columns).width <= sheet.MAX_WIDTH
+    assert sheet.MIN_WIDTH <= contact_sheet(*clip(5, 108, 1920), "title", columns).width <= lettering.MAX_WIDTH
 
 
 def test_pictures_are_shrunk_alike_in_both_directions_and_never_enlarged():
@@ -77,38 +64,15 @@ def test_no_text_is_too_strange_or_too_long_to_be_drawn_within_the_sheet(text):
     picture = contact_sheet(frames, flows, [text, captions[1]], text)
     assert picture.height < 700
     inked = ink(picture)
-    margin = sheet.MARGIN // 2
+    margin = lettering.MARGIN // 2
     assert not inked[:margin].any() and not inked[-margin:].any()
     assert not inked[:, :margin].any() and not inked[:, -margin:].any()
 
 
 def test_a_title_leaves_room_for_the_legend():
     plain, full = (ink(contact_sheet(*clip(1), title)) for title in ("", "W" * 1000))
-    legend = np.s_[: sheet.MARGIN + sheet.WHEEL, -sheet.MARGIN - sheet.WHEEL :]
+    legend = np.s_[: lettering.MARGIN + sheet.WHEEL, -lettering.MARGIN - sheet.WHEEL :]
     assert (plain[legend] == full[legend]).all()
-
-
-def test_a_monstrous_first_line_leaves_the_second_one_standing():
-    lines = sheet._title_lines("W" * 1000 + "\nabc, 10 s to 20 s", 400)
-    assert [line[-1] for line, _ in lines] == ["W", "…", "s"]
-
-
-def test_printable_text_has_no_control_characters_and_no_accents():
-    assert sheet.printable(" caf\u00e9\t\x1b[31m \u200b\ud800 x\x00y ") == "cafe [31m xy"
-
-
-def test_shorten_keeps_what_fits():
-    assert sheet.shorten("abc", 1000, FONT) == "abc"
-    short = sheet.shorten("abc " * 100, 100, FONT)
-    assert short.startswith("abc abc") and short.endswith("…")
-    assert FONT.getlength(short) <= 100
-
-
-def test_wrap_breaks_at_spaces_and_else_within_a_word():
-    width = FONT.getlength("aaaa bbbb")
-    assert sheet.wrap("aaaa bbbb aaaa", width, FONT, 9) == ["aaaa bbbb", "aaaa"]
-    assert "".join(sheet.wrap("a" * 50, width, FONT, 9)) == "a" * 50
-    assert all(FONT.getlength(line) <= width for line in sheet.wrap("a" * 50, width, FONT, 2))
 
 
 @pytest.mark.parametrize(
