@@ -350,3 +350,7 @@ class BadWeights(RunError):
 
 class BadLogits(RunError):
     """A model said what is no number."""
+
+
+class Diverged(RunError):
+    """Training came to a loss that is no number."""

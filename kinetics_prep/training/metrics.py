@@ -83,6 +83,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits))
 
 
+def cross_entropy(logits: np.ndarray, class_ids: np.ndarray) -> float:
+    """Mean cross-entropy of float32 [N, C] and int [N], in nats."""
+    class_ids = _checked_ids(class_ids, _checked(logits))
+    return float(-log_softmax(logits)[np.arange(len(logits)), class_ids].mean())
+
+
 def mean_class_accuracy(right: np.ndarray, class_ids: np.ndarray) -> float:
     """Mean over the classes that occur of the share of their clips that is right: of bool [N] and int [N]."""
     clips = np.bincount(class_ids)

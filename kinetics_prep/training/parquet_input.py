@@ -52,6 +52,10 @@ class Batches(keras.utils.PyDataset):
         """
         return self._ahead.batch(number)
 
+    def close(self) -> None:
+        """Stops what was begun."""
+        self._ahead.close()
+
 
 def fetch(clip: Clip, wanted: Mapping[str, list[int]]) -> reading.Part:
     """Reads some images of a clip from a Parquet file: all of the columns that hold them, and nothing of others.

@@ -1,0 +1,66 @@
+"""history.jsonl: what a run has gone through, one JSON object a line, a step or an evaluation each.
+
+{"step": 12, "loss": 5.9, "learning_rate": 0.1, "clips_per_second": 7.1} says what happened in the twelfth step, and
+{"step": 12, "val_loss": 5.8, "val_top1": 0.02, "val_top5": 0.08} what the validation split came to after it.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from kinetics_prep.atomic import atomic
+
+
+@dataclasses.dataclass
+class History:
+    """The file, and what of it decides how the run goes on."""
+
+    path: Path
+    evaluations: list[dict] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def resumed(cls, path: Path, step: int) -> "History":
+        """The history up to a step; what a killed run had added after it goes, for it will be gone through again."""
+        entries = [entry for entry in read(path) if entry["step"] <= step]
+        with atomic(path, path.parent) as temporary:
+            temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries), "utf-8")
+        return cls(path, [entry for entry in entries if "val_loss" in entry])
+
+    def add(self, entry: dict) -> None:
+        """Adds a line, which other processes see at once."""
+        if "val_loss" in entry:
+            self.evaluations.append(entry)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(entry)}\n")
+
+    @property
+    def validation_losses(self) -> list[float]:
+        return [entry["val_loss"] for entry in self.evaluations]
+
+    @property
+    def evaluated(self) -> set[int]:
+        """After how many steps there was an evaluation."""
+        return {entry["step"] for entry in self.evaluations}
+
+    def evaluations_since_best(self) -> int:
+        """How many there were after the one with the highest top-1, the earliest of equals."""
+        found = [entry["val_top1"] for entry in self.evaluations]
+        return len(found) - 1 - found.index(max(found)) if found else 0
+
+
+def read(path: Path) -> list[dict]:
+    """The entries of a file; a line that a killed run left unfinished, and what follows it, is left out."""
+    entries = []
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return entries
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+            break
+        entries.append(entry)
+    return entries
