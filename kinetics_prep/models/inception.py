@@ -12,13 +12,12 @@ import dataclasses
 import keras
 from keras import layers
 
-from kinetics_prep.models.spec import Options
+from kinetics_prep.models.spec import CHANNELS, PAPER, Options
+
+NAME = "inception-v1"
 
 EPSILON = 1e-3
 """Of batch norm; there is no scale, as what follows a ReLU can scale as well."""
-
-FEATURES = 1024
-"""Channels that come out of the trunk."""
 
 SHRINKS = 32
 """By how much the trunk shrinks height and width, rounding up."""
@@ -36,6 +35,10 @@ MIXED = {
     "5b": (256, 160, 320, 32, 128, 128),
     "5c": (384, 192, 384, 48, 128, 128),
 }
+
+
+HEAD = "Logits.Conv2d_0c_1x1.conv_2d"
+"""The layer of `image_logits` that holds the classes, without a prefix."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,13 @@ class Builder:
             x = self.mixed(x, block)
         return x
 
+    def image_logits(self, x, classes: int):
+        """From the features of images, [B, H, W, 1024], to logits, float32 [B, classes]; `HEAD` holds the classes."""
+        x = layers.GlobalAveragePooling2D(keepdims=True, name=self.name("AvgPool3d_0a_7x7"))(x)
+        x = layers.Dropout(self.options.dropout, name=self.name("Logits.Dropout_0b"))(x)
+        x = self.bare_conv(x, self.prefix + HEAD.removesuffix(".conv_2d"), classes, kernel=1, dtype="float32")
+        return layers.Flatten(dtype="float32", name=self.name("Logits"))(x)
+
     def name(self, name: str) -> str:
         """A layer's whole name, given its name in 3D."""
         return self.prefix + (name if self.dims == 3 else name.replace("3d_", "2d_"))
@@ -124,3 +134,14 @@ def batch_norm(x, name: str, options: Options):
 def decay(options: Options):
     """The regularizer that adds `weight_decay * w` to a gradient: Keras takes l2 * w^2."""
     return keras.regularizers.L2(options.weight_decay / 2) if options.weight_decay else None
+
+
+def build(classes: int, size: int = 224, options: Options = PAPER) -> keras.Model:
+    """Inception-V1 for images, as trained on ImageNet: what the other models may begin from.
+
+    Returns:
+      {"rgb": float32 [B, size, size, 3] in [-1, 1]} -> logits, float32 [B, classes].
+    """
+    images = keras.Input((size, size, CHANNELS["rgb"]), name="rgb")
+    layer = Builder(2, options)
+    return keras.Model({"rgb": images}, layer.image_logits(layer.trunk(images), classes), name=NAME)

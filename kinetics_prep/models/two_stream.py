@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from kinetics_prep.errors import BadOption
+from kinetics_prep.models import inception
 from kinetics_prep.models.inception import Builder
 from kinetics_prep.models.spec import CHANNELS, PAPER, STREAMS, Options, Spec, expect_frame, parts
 from kinetics_prep.models.units import fold_frames, fold_stacks
@@ -26,7 +27,7 @@ SPEC = Spec(
 
 PREFIXES = {"rgb": "RGB.", "flow": "Flow."}
 
-HEAD = tuple(f"{prefix}Logits.Conv2d_0c_1x1.conv_2d" for prefix in PREFIXES.values())
+HEAD = tuple(prefix + inception.HEAD for prefix in PREFIXES.values())
 
 
 def build(
@@ -62,7 +63,4 @@ def build(
 def _stream(part: str, frames, classes: int, options: Options):
     layer = Builder(2, options, PREFIXES[part])
     x = layer.trunk(fold_frames(frames) if part == "rgb" else fold_stacks(frames, SPEC.window))
-    x = layers.GlobalAveragePooling2D(keepdims=True, name=layer.name("AvgPool_0a_7x7"))(x)
-    x = layers.Dropout(options.dropout, name=layer.name("Dropout_0b"))(x)
-    x = layer.bare_conv(x, layer.name("Logits.Conv3d_0c_1x1"), classes, kernel=1, dtype="float32")
-    return layers.Flatten(dtype="float32", name=layer.name("Logits"))(x)
+    return layer.image_logits(x, classes)
