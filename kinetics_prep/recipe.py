@@ -25,7 +25,7 @@ from kinetics_prep.formats import FORMATS
 from kinetics_prep.quantize import BOUND_PX, QUANTIZERS
 from kinetics_prep.record import ENCODINGS
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 """Goes up whenever the same inputs and settings would give other bytes."""
 
 

@@ -63,8 +63,8 @@ def highest(path: Path, column: str, row_group: int) -> int:
         return statistics.max
 
 
-def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
-    """Rows of a table, whole or of one row group.
+def read(path: Path, name: str, row_group: int | None = None, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
+    """Rows of a table, whole or of one row group, with all of its columns or some.
 
     Raises:
       CorruptShard: if the file is no Parquet, or its columns are not those of the schema.
@@ -72,7 +72,7 @@ def read(path: Path, name: str, row_group: int | None = None) -> Iterator[dict]:
     with opened(path, name) as file:
         groups = range(file.num_row_groups) if row_group is None else (row_group,)
         for group in groups:
-            yield from file.read_row_group(group).to_pylist()
+            yield from file.read_row_group(group, columns).to_pylist()
 
 
 @contextlib.contextmanager

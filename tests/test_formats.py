@@ -232,15 +232,15 @@ def columns(path, feature):
     ]
 
 
-def test_row_groups_are_small(parquet_shard):
+def test_each_clip_has_a_row_group_of_its_own(parquet_shard):
     metadata = pq.read_metadata(parquet_shard)
-    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [4, 2]
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [1] * 6
 
 
 @pytest.mark.parametrize("feature", ["image/encoded", "FORWARD_FLOW/image/encoded"])
 def test_images_have_no_dictionary_no_statistics_and_no_second_compression(parquet_shard, feature):
     found = columns(parquet_shard, feature)
-    assert len(found) == 2
+    assert len(found) == 6
     for column in found:
         assert not column.has_dictionary_page
         assert not column.is_stats_set

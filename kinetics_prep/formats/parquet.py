@@ -1,10 +1,11 @@
 """Parquet: one row a clip, one column a feature, readable by DuckDB and Hugging Face datasets.
 
 Images lie in list<binary> columns, uncompressed (they are compressed already), without dictionary
-and statistics (which would copy whole images into the footer), a few clips to the row group, so
-that a reader of one clip does not read the shard.
+and statistics (which would copy whole images into the footer), one clip to the row group, so
+that a reader of one clip reads no other.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from kinetics_prep.record import FEATURES, Feature, Record
 
 SUFFIX = "parquet"
 
-CLIPS_PER_ROW_GROUP = 4
+CLIPS_PER_ROW_GROUP = 1
+"""A trainer reads clips in any order: of four in a group it would read all to get one."""
 
 _ARROW_TYPES = {
     "text": pa.string(),
@@ -44,7 +46,7 @@ _SMALL_COLUMNS = [feature.column for feature in FEATURES.values() if feature.whe
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
-    """Writes records, a few at a time; returns the row number of each."""
+    """Writes records, one at a time; returns the row number of each."""
     options = {"compression": "none", "use_dictionary": _SMALL_COLUMNS, "write_statistics": _SMALL_COLUMNS}
     options["write_page_checksum"] = True  # a flipped bit in an image would read as another image
     records, count = iter(records), 0
@@ -56,6 +58,24 @@ def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
     return list(range(count))
 
 
+def read_row(path: Path, row: int, columns: list[str]) -> pa.Table:
+    """Some columns of one row, as a table of one row; nothing else is read but the footer.
+
+    Raises:
+      CorruptShard: if the file is no Parquet, is damaged there, or lacks the row or a column.
+    """
+    with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        missing = [column for column in columns if column not in file.schema_arrow.names]
+        if missing:
+            raise CorruptShard(f"{path} lacks the columns {', '.join(missing)}")
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if row < rows:
+                return file.read_row_group(group, columns, use_threads=False).slice(row, 1)
+            row -= rows
+    raise CorruptShard(f"{path} has fewer rows than dataset.json says")
+
+
 def read_shard(path: Path) -> Iterator[Record]:
     """Reads records back, a row group at a time.
 
@@ -63,12 +83,17 @@ def read_shard(path: Path) -> Iterator[Record]:
       CorruptShard: if the file is no Parquet, is damaged, or has other columns.
     """
     names = {feature.column: name for name, feature in FEATURES.items()}
+    with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if (file.schema_arrow.names, file.schema_arrow.types) != (SCHEMA.names, SCHEMA.types):
+            raise CorruptShard(f"{path} has other columns than schemas/record.json")
+        for group in range(file.num_row_groups):
+            for row in file.read_row_group(group).to_pylist():
+                yield Record({names[column]: value for column, value in row.items() if value is not None})
+
+
+@contextlib.contextmanager
+def _expecting_parquet(path: Path):
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if (file.schema_arrow.names, file.schema_arrow.types) != (SCHEMA.names, SCHEMA.types):
-                raise CorruptShard(f"{path} has other columns than schemas/record.json")
-            for group in range(file.num_row_groups):
-                for row in file.read_row_group(group).to_pylist():
-                    yield Record({names[column]: value for column, value in row.items() if value is not None})
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptShard(f"{path} does not read as Parquet: {error}") from None

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
+import numpy as np
 
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.record import Record
@@ -21,7 +22,7 @@ _LARGEST_BYTES = 4 << 30
 _MASK_DELTA = 0xA282EAD8
 
 
-def _masked_crc(data: bytes) -> int:
+def _masked_crc(data: bytes | np.ndarray) -> int:
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
@@ -63,6 +64,35 @@ def read_bytes(path: Path) -> Iterator[bytes]:
             if _FOOTER.unpack(body[length:])[0] != _masked_crc(data):
                 raise CorruptShard(f"{where}: data's checksum is wrong")
             yield data
+
+
+def read_at(path: Path, offset: int, buffer: np.ndarray) -> memoryview:
+    """The one raw record that begins at `offset` and fills `buffer`, header and footer included.
+
+    Args:
+      buffer: uint8 [bytes], which is overwritten; what is returned is a part of it. To read many records into one
+        is faster than into fresh memory each, and to check an array's sum keeps no other thread waiting.
+
+    Raises:
+      CorruptShard: if the file cannot be read, or there is no such record.
+    """
+    where, view = f"{path} at byte {offset}", memoryview(buffer)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            filled = 0
+            while filled < len(view) and (count := file.readinto(view[filled:])):
+                filled += count
+    except OSError as error:
+        raise CorruptShard(f"{where}: cannot be read: {error.strerror}") from None
+    if filled < max(len(view), _HEADER.size + _FOOTER.size):
+        raise CorruptShard(f"{where}: file ends inside a record of {len(view)} bytes")
+    length, length_crc = _HEADER.unpack_from(view)
+    if length_crc != _masked_crc(bytes(view[:8])) or length != len(view) - _HEADER.size - _FOOTER.size:
+        raise CorruptShard(f"{where}: no record of {len(view)} bytes begins here")
+    if _FOOTER.unpack_from(view, _HEADER.size + length)[0] != _masked_crc(buffer[_HEADER.size : -_FOOTER.size]):
+        raise CorruptShard(f"{where}: data's checksum is wrong")
+    return view[_HEADER.size : -_FOOTER.size]
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> list[int]:

@@ -1,1 +1,1 @@
-"""From shards to a trained model, and what it is worth: input, training, evaluation, prediction."""
+"""The bundled trainer: from prepared folders to trained models. It meets the pipeline on disk alone."""
