@@ -16,7 +16,7 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-from kinetics_prep.errors import NoRoom
+from kinetics_prep.errors import NoRoom, OtherRecipe
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -101,3 +101,25 @@ def locked_file(path: Path) -> Iterator[TextIO]:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file
         file.flush()  # before the lock goes
+
+
+@contextlib.contextmanager
+def taken(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder. The lock is on the folder itself, and dies with the process however it ends.
+
+    Raises:
+      OtherRecipe: if another run has it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OtherRecipe(f"another run is writing to {folder}; wait, or choose another --output") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -344,5 +344,9 @@ class IncompleteShard(RunError):
     """A shard would be committed with a row neither written nor refused."""
 
 
+class BadWeights(RunError):
+    """A file of weights cannot be read, or does not fit the model."""
+
+
 class BadLogits(RunError):
     """A model said what is no number."""

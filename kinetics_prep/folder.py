@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kinetics_prep import manifest, plan, recipe
 from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import atomic, write_json
+from kinetics_prep.atomic import atomic, taken, write_json
 from kinetics_prep.errors import BadOption, OtherRecipe
 from kinetics_prep.plan import PlanRow
 from kinetics_prep.recipe import Recipe
@@ -35,8 +35,8 @@ def locked(layout: Layout) -> Iterator[None]:
     """
     try:
         layout.output.mkdir(parents=True, exist_ok=True)
-        # What a killed run left under no final name goes. Nobody else's: see _lock.
-        with _lock(layout):
+        # What a killed run left under no final name goes. Nobody else's: see `taken`.
+        with taken(layout.output):
             shutil.rmtree(layout.scratch, ignore_errors=True)
             layout.scratch.mkdir(parents=True)
             try:
@@ -47,26 +47,6 @@ def locked(layout: Layout) -> Iterator[None]:
                         empty.rmdir()
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise BadOption(f"--output {layout.output} cannot be written to: {error.filename}: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _lock(layout: Layout) -> Iterator[None]:
-    """A lock on the folder itself, which dies with the process however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such lock on Windows
-        yield
-        return
-    folder = os.open(layout.output, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        raise OtherRecipe(f"another run is writing to {layout.output}; wait, or choose another --output") from None
-    try:
-        yield
-    finally:
-        os.close(folder)
 
 
 def forget_if_unused(layout: Layout) -> None:
@@ -91,27 +71,13 @@ def agree_on_recipe(layout: Layout, wanted: Recipe) -> str:
         return digest
     found = recipe.read(layout.recipe)
     if found["digest"] != digest:
-        differences = "; ".join(_differences(found, content))
+        there, here = (one["recipe"] | one["versions"] for one in (found, content))
+        differences = "; ".join(recipe.differences(there, here))
         raise OtherRecipe(
             f"{layout.output} was prepared by another recipe: {differences}. "
             "Use the same settings and versions to go on, or another --output"
         )
     return digest
-
-
-def _differences(found: dict, wanted: dict) -> Iterator[str]:
-    there, here = (dict(_flat(content["recipe"] | content["versions"])) for content in (found, wanted))
-    for key in sorted(there.keys() | here.keys()):
-        if there.get(key) != here.get(key):
-            yield f"{key} is {there.get(key)} there and {here.get(key)} here"
-
-
-def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{key} ")
-        else:
-            yield prefix + key, value
 
 
 def agree_on_labels(layout: Layout, wanted: LabelMap, given: bool) -> LabelMap:

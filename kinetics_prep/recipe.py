@@ -7,6 +7,7 @@ each record and guards a folder against a second recipe.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -142,6 +143,22 @@ def read(path: Path) -> dict:
     except (OSError, ValueError, AttributeError) as error:
         raise CorruptShard(f"{path} cannot be read: {error}") from None
     raise CorruptShard(f"{path} holds no recipe")
+
+
+def differences(there: dict, here: dict) -> Iterator[str]:
+    """What differs between settings written down and settings asked for, in words; settings within settings too."""
+    there, here = dict(_flat(there)), dict(_flat(here))
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            yield f"{key} is {there.get(key)} there and {here.get(key)} here"
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield prefix + key, value
 
 
 def provenance() -> dict[str, str]:

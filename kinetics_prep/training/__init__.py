@@ -1,1 +1,1 @@
-"""The bundled trainer: from prepared folders to trained models. It meets the pipeline on disk alone."""
+"""From shards to a trained model, and what it is worth: input, training, evaluation, prediction."""

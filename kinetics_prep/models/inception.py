@@ -1,0 +1,126 @@
+"""Inception-V1 with batch norm, in two dimensions and in three: the root of the I3D paper's models.
+
+Sources: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, table 1; Ioffe & Szegedy, "Batch Normalization",
+ICML 2015; for three dimensions Carreira & Zisserman, CVPR 2017, figure 3. Layers bear the names of DeepMind's
+checkpoints and of TF-Slim's, with "." for "/", which Keras refuses: `Mixed_3b.Branch_0.Conv3d_0a_1x1.conv_3d`.
+
+One name is another: both say `Mixed_5b/Branch_2/Conv2d_0a_3x3` where every other block says `0b_3x3`. Here it is 0b.
+"""
+
+import dataclasses
+
+import keras
+from keras import layers
+
+from kinetics_prep.models.spec import Options
+
+EPSILON = 1e-3
+"""Of batch norm; there is no scale, as what follows a ReLU can scale as well."""
+
+FEATURES = 1024
+"""Channels that come out of the trunk."""
+
+SHRINKS = 32
+"""By how much the trunk shrinks height and width, rounding up."""
+
+# Channels of the branches of a mixed block: of the 1x1; of the 1x1 before the 3x3, and of the 3x3; the same for the
+# other 3x3, which is a 5x5 in the first paper; and of the 1x1 after the pool.
+MIXED = {
+    "3b": (64, 96, 128, 16, 32, 32),
+    "3c": (128, 128, 192, 32, 96, 64),
+    "4b": (192, 96, 208, 16, 48, 64),
+    "4c": (160, 112, 224, 24, 64, 64),
+    "4d": (128, 128, 256, 24, 64, 64),
+    "4e": (112, 144, 288, 32, 64, 64),
+    "4f": (256, 160, 320, 32, 128, 128),
+    "5b": (256, 160, 320, 32, 128, 128),
+    "5c": (384, 192, 384, 48, 128, 128),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Builder:
+    """Lays units of one kind: 2D or 3D, under a prefix, with the same options throughout."""
+
+    dims: int
+    """2: [B, H, W, C]. 3: [B, T, H, W, C]."""
+    options: Options
+    prefix: str = ""
+    """Of every layer's name: "RGB." where a model has two trunks."""
+
+    def conv(self, x, name: str, channels: int, kernel: int = 1, stride: int = 1):
+        """Convolution, batch norm, ReLU; padding as TensorFlow's SAME. The name is that in 3D, e.g. Conv3d_2b_1x1."""
+        name = self.name(name)
+        x = self.bare_conv(x, name, channels, kernel, stride, use_bias=False)
+        x = batch_norm(x, f"{name}.batch_norm", self.options)
+        return layers.ReLU(name=f"{name}.relu")(x)
+
+    def bare_conv(self, x, name: str, channels: int, kernel: int, stride: int = 1, **more):
+        """A convolution and nothing after it; `name` is whole."""
+        kind = {2: layers.Conv2D, 3: layers.Conv3D}[self.dims]
+        return kind(
+            channels,
+            kernel,
+            strides=stride,
+            padding="same",
+            kernel_regularizer=decay(self.options),
+            name=f"{name}.conv_{self.dims}d",
+            **more,
+        )(x)
+
+    def max_pool(self, x, name: str, window: int, stride: int, over_time: bool = True):
+        """Largest of each window; SAME. In 3D also over time, unless `over_time` says no."""
+        name = self.name(name)
+        if self.dims == 2:
+            return layers.MaxPooling2D(window, stride, "same", name=name)(x)
+        windows, strides = ((window,) * 3, (stride,) * 3) if over_time else ((1, window, window), (1, stride, stride))
+        return layers.MaxPooling3D(windows, strides, "same", name=name)(x)
+
+    def mixed(self, x, block: str):
+        """An Inception block: four ways through it, their channels side by side."""
+        name = f"Mixed_{block}"
+        one, reduce_a, a, reduce_b, b, pooled = MIXED[block]
+        branches = [
+            self.conv(x, f"{name}.Branch_0.Conv3d_0a_1x1", one),
+            self.conv(
+                self.conv(x, f"{name}.Branch_1.Conv3d_0a_1x1", reduce_a), f"{name}.Branch_1.Conv3d_0b_3x3", a, kernel=3
+            ),
+            self.conv(
+                self.conv(x, f"{name}.Branch_2.Conv3d_0a_1x1", reduce_b), f"{name}.Branch_2.Conv3d_0b_3x3", b, kernel=3
+            ),
+            self.conv(
+                self.max_pool(x, f"{name}.Branch_3.MaxPool3d_0a_3x3", 3, 1), f"{name}.Branch_3.Conv3d_0b_1x1", pooled
+            ),
+        ]
+        return layers.Concatenate(name=self.name(name))(branches)
+
+    def trunk(self, x):
+        """From images to 1024 features at a 32nd of their height and width; in 3D at an eighth of the frames."""
+        x = self.conv(x, "Conv3d_1a_7x7", 64, kernel=7, stride=2)
+        x = self.max_pool(x, "MaxPool3d_2a_3x3", 3, 2, over_time=False)
+        x = self.conv(x, "Conv3d_2b_1x1", 64)
+        x = self.conv(x, "Conv3d_2c_3x3", 192, kernel=3)
+        x = self.max_pool(x, "MaxPool3d_3a_3x3", 3, 2, over_time=False)
+        for block in ("3b", "3c"):
+            x = self.mixed(x, block)
+        x = self.max_pool(x, "MaxPool3d_4a_3x3", 3, 2)
+        for block in ("4b", "4c", "4d", "4e", "4f"):
+            x = self.mixed(x, block)
+        x = self.max_pool(x, "MaxPool3d_5a_2x2", 2, 2)
+        for block in ("5b", "5c"):
+            x = self.mixed(x, block)
+        return x
+
+    def name(self, name: str) -> str:
+        """A layer's whole name, given its name in 3D."""
+        return self.prefix + (name if self.dims == 3 else name.replace("3d_", "2d_"))
+
+
+def batch_norm(x, name: str, options: Options):
+    """Batch norm as DeepMind's and TF-Slim's: beta, and no scale."""
+    return layers.BatchNormalization(momentum=options.batch_norm_momentum, epsilon=EPSILON, scale=False, name=name)(x)
+
+
+def decay(options: Options):
+    """The regularizer that adds `weight_decay * w` to a gradient: Keras takes l2 * w^2."""
+    return keras.regularizers.L2(options.weight_decay / 2) if options.weight_decay else None
