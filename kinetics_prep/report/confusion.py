@@ -12,8 +12,10 @@ from kinetics_prep.report.lettering import (
     INK,
     MARGIN,
     PALE,
+    SMALL_SIZE,
     TEXT_SIZE,
     draw_title,
+    draw_upright,
     font_of,
     is_legible,
     line_height,
@@ -28,7 +30,7 @@ SIDE = 960  # of the matrix, at most
 MAX_CELL, MIN_LABELLED_CELL = 72, 16
 MIN_RULED_CELL = 6  # smaller cells touch
 MAX_LABEL = 240
-SMALL, SMALLEST = 12, 9
+SMALLEST = 9
 PAIRS = 10
 
 RAMP = ((255, 255, 255), (208, 226, 244), (122, 176, 220), (42, 106, 176), (8, 38, 92))
@@ -149,7 +151,7 @@ class _Cells:
 def _plot(matrix, names):
     """The matrix between its axes."""
     cells = _Cells.fit(len(matrix))
-    font = font_of(min(TEXT_SIZE, max(SMALL, cells.size - 6)))
+    font = font_of(min(TEXT_SIZE, max(SMALL_SIZE, cells.size - 6)))
     if cells.are_labelled:
         told = [(k, shorten(name, MAX_LABEL, font)) for k, name in enumerate(names)]
     else:
@@ -170,12 +172,12 @@ def _plot(matrix, names):
         middle = cells.middle(class_id)
         draw.text((left - 6, top + middle), text, INK, font, anchor="rm")
         if upright:
-            _draw_upright(plot, (left + middle, top - 6), text, font)
+            draw_upright(plot, (left + middle, top - 6), text, font)
         else:
             draw.text((left + middle, top - 6), text, INK, font, anchor="ms")
     kind = "" if cells.are_labelled else ", by class id"
     draw.text((left + cells.side / 2, 0), f"taken for{kind}", GREY, font_of(TEXT_SIZE), anchor="ma")
-    _draw_upright(plot, (heading // 2, top + cells.side // 2), f"true class{kind}", font_of(TEXT_SIZE), GREY, "middle")
+    draw_upright(plot, (heading // 2, top + cells.side // 2), f"true class{kind}", font_of(TEXT_SIZE), GREY, "middle")
     return plot
 
 
@@ -224,17 +226,6 @@ def _count_font(matrix, cells):
     return None
 
 
-def _draw_upright(picture, place, text, font, ink=INK, align="start"):
-    """Draws text that reads upwards, around the line x, and from y on or around it."""
-    width, height = math.ceil(font.getlength(text)), line_height(font.size)
-    flat = Image.new("L", (width, height), 0)
-    ImageDraw.Draw(flat).text((0, height / 2), text, 255, font, anchor="lm")
-    mask = flat.rotate(90, expand=True)
-    x, y = place
-    corner = x - height // 2, y - (width if align == "start" else width // 2)
-    picture.paste(Image.new("RGB", mask.size, ink), corner, mask)
-
-
 # Around it ---------------------------------------------------------------------------------------
 
 
@@ -250,10 +241,10 @@ def _header(title, width):
 
 
 def _legend():
-    font, heading = font_of(SMALL), "share of the true class's clips, in %"
+    font, heading = font_of(SMALL_SIZE), "share of the true class's clips, in %"
     margin = 14
     width = max(LEGEND_WIDTH + 2 * margin, math.ceil(font.getlength(heading)))
-    below = line_height(SMALL)
+    below = line_height(SMALL_SIZE)
     legend = Image.new("RGB", (width, 2 * below + LEGEND_HEIGHT + 6), "white")
     ramp = share_colours(np.linspace(0, 1, LEGEND_WIDTH) ** 2)
     draw = ImageDraw.Draw(legend)
@@ -270,17 +261,17 @@ def _legend():
 
 def _pairs(matrix, names, width):
     """The most frequent mistakes in words."""
-    font, small = font_of(TEXT_SIZE), font_of(SMALL)
+    font, small = font_of(TEXT_SIZE), font_of(SMALL_SIZE)
     lines = [_told(*pair, names, width, font) for pair in most_confused(matrix)]
     heading = "most confused" if lines else "no clip was taken for one of another class"
     empty = int(np.count_nonzero(matrix.sum(1) == 0))
     note = f"grey rows: classes without a clip, {empty} of {len(matrix)}" if empty else ""
-    height = line_height(TEXT_SIZE) * (1 + len(lines)) + (line_height(SMALL) + 4 if note else 0)
+    height = line_height(TEXT_SIZE) * (1 + len(lines)) + (line_height(SMALL_SIZE) + 4 if note else 0)
     pairs = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(pairs)
     for k, line in enumerate([heading, *lines]):
         draw.text((0, k * line_height(TEXT_SIZE)), line, INK if k else GREY, font)
-    draw.text((0, height - line_height(SMALL)), note, GREY, small)
+    draw.text((0, height - line_height(SMALL_SIZE)), note, GREY, small)
     return pairs
 
 

@@ -1,14 +1,15 @@
 """How pictures are lettered: sizes, inks, and text of any kind made to fit. All lengths are pixels."""
 
 import functools
+import math
 import unicodedata
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 MAX_WIDTH = 1600  # what a browser shows whole
 MARGIN = 16
 
-TITLE_SIZE, TEXT_SIZE = 22, 15
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 22, 15, 12
 MAX_TITLE_LINES = 8
 WRAPS = 2  # lines drawn for one line of the title at most: a monstrous label must not push out the id below it
 MAX_LINE_CHARACTERS = 4000  # titles come from strangers, and Pillow refuses to measure a megabyte
@@ -83,6 +84,17 @@ def draw_title(draw, lines):
     for line, font in lines:
         draw.text((MARGIN, y), line, INK if font.size == TITLE_SIZE else GREY, font)
         y += line_height(font.size)
+
+
+def draw_upright(picture, place, text, font, ink=INK, align="start"):
+    """Draws text that reads upwards, its middle on x, and its start, middle or end on y."""
+    width, height = math.ceil(font.getlength(text)), line_height(font.size)
+    flat = Image.new("L", (width, height), 0)
+    ImageDraw.Draw(flat).text((0, height / 2), text, 255, font, anchor="lm")
+    mask = flat.rotate(90, expand=True)
+    x, y = place
+    above = {"start": width, "middle": width // 2, "end": 0}[align]
+    picture.paste(Image.new("RGB", mask.size, ink), (x - height // 2, y - above), mask)
 
 
 def _fitting(text, width, font):
