@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
+from kinetics_prep import manifest
 from kinetics_prep.errors import BadOption
 from kinetics_prep.formats import FORMATS
+from kinetics_prep.shards import Layout
 from kinetics_prep.training.predictions import FUSIONS, STREAMS
 from kinetics_prep.training.recipes import PRECISIONS, PROTOCOLS, RECIPES, TrainRecipe, recipe
 
@@ -212,3 +214,48 @@ def named_files(texts: list[str]) -> list[tuple[str | None, Path]]:
     """`NAME=FILE` or `FILE`, as (name or None, path)."""
     parts = (text.rpartition("=") for text in texts)
     return [(name or None, Path(path)) for name, _, path in parts]
+
+
+def train_job_from(arguments: argparse.Namespace, recipe: TrainRecipe):
+    """The `train.TrainJob` that the flags ask for."""
+    from kinetics_prep.training.samples import Reading
+    from kinetics_prep.training.train import TrainJob
+
+    return TrainJob(
+        recipe,
+        data=arguments.data,
+        output=arguments.output or Path(f"train-{recipe.model}-{recipe.stream}"),
+        split=arguments.split,
+        validation=_validation(arguments),
+        init_from=arguments.init_from,
+        reading=Reading(arguments.format, arguments.threads, arguments.skip_corrupt),
+        accept=arguments.accept,
+        checkpoint_minutes=arguments.checkpoint_minutes,
+        tensorboard=arguments.tensorboard,
+    )
+
+
+def _validation(arguments: argparse.Namespace) -> str | None:
+    if arguments.validation != "auto":
+        return None if arguments.validation == "none" else arguments.validation
+    there = manifest.read(Layout(arguments.data))["splits"]
+    return "val" if "val" in there and arguments.split != "val" else None
+
+
+def evaluate_job_from(arguments: argparse.Namespace):
+    """The `evaluation.EvaluateJob` that the flags ask for."""
+    from kinetics_prep.training.evaluation import EvaluateJob
+    from kinetics_prep.training.samples import Reading
+
+    if arguments.batch < 1:
+        raise BadOption(f"--batch is {arguments.batch}, expected 1 or more")
+    return EvaluateJob(
+        tuple(arguments.weights),
+        arguments.data,
+        arguments.split,
+        frames=arguments.frames,
+        batch=arguments.batch,
+        how=arguments.fuse,
+        reading=Reading(arguments.format, arguments.threads, arguments.skip_corrupt),
+        accept=arguments.accept,
+    )

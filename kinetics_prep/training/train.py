@@ -25,7 +25,7 @@ from kinetics_prep.errors import BadOption, Diverged
 from kinetics_prep.models import MODELS, weights
 from kinetics_prep.models.spec import Options
 from kinetics_prep.models.weights import Facts, Weights
-from kinetics_prep.training import checkpoints, devices, evaluate, metrics, normalise, samples, transfer
+from kinetics_prep.training import checkpoints, devices, evaluation, metrics, normalise, samples, transfer
 from kinetics_prep.training.clips import Clips
 from kinetics_prep.training.history import History
 from kinetics_prep.training.order import Once, Order
@@ -310,7 +310,7 @@ def _evaluate(run: Run) -> None:
     recipe, order = run.job.recipe, Once(len(run.validation), run.job.recipe.batch_at_once)
     sampler = _sampler(run, train=False)
     with samples.batches(run.validation, sampler, order, run.job.reading, run.skipped) as batches:
-        found = list(evaluate.logits(run.model, run.module.SPEC, batches, run.facts.span))
+        found = list(evaluation.logits_of(run.model, run.module.SPEC, batches, run.facts.span))
     logits, class_ids = (np.concatenate(parts) for parts in zip(*found))
     scores, loss = metrics.score(logits, class_ids), metrics.cross_entropy(logits, class_ids)
     if all(scores.top1 > before["val_top1"] for before in run.history.evaluations):

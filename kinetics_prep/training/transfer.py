@@ -1,8 +1,8 @@
 """Where a model's weights come from before the first step, and which of them are trained.
 
 The protocols are those of table 4 in Carreira & Zisserman, CVPR 2017: Original trains on a small data set from nothing, or
-from ImageNet; Fixed and Full-FT begin from a network trained on videos, and put a new last layer on it. Fixed
-trains that layer alone.
+from ImageNet; Fixed and Full-FT begin with a network trained on videos, under a new last layer. Fixed trains that layer
+alone.
 """
 
 import keras

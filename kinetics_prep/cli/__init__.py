@@ -11,10 +11,8 @@ import time
 from pathlib import Path
 
 import kinetics_prep
+from kinetics_prep.cli.common import BUG, CANNOT_GO_ON, INTERRUPTED, INVALID, OK, TOO_MANY_REFUSED, notices
 from kinetics_prep.errors import RETRYABLE, CorruptShard, RunError
-
-OK, BUG, CANNOT_GO_ON, TOO_MANY_REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
-INVALID = 4
 
 _INTERRUPTED = "interrupted; what is committed stays, and the same command goes on from there"
 
@@ -109,10 +107,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from kinetics_prep import options
+    from kinetics_prep.cli import training
 
     parser = _Parser(
         prog="kinetics-prep",
-        description="Prepares Kinetics-style video data sets: RGB and TV-L1 optical flow, sharded.",
+        description="Prepares Kinetics-style video data sets, RGB and TV-L1 optical flow, sharded; and trains on them.",
         epilog="`kinetics-prep COMMAND --help` says more.",
     )
     parser.add_argument("--version", action="version", version=f"kinetics-prep {kinetics_prep.__version__}")
@@ -137,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_retry(commands)
     _add_status(commands)
     _add_validate(commands)
+    training.add_commands(commands)
     return parser
 
 
@@ -253,7 +253,7 @@ def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
     workers = options.workers_from(arguments.workers, job.recipe.engine)
     if arguments.engine == "auto":
         print(f"engine {job.recipe.engine}: {flow_engines.why(job.recipe.engine)}", file=sys.stderr)
-    with _notices():
+    with notices():
         summary = flow.prepare_dataset(job, workers, beam_options, _watch)
     return _told(job.output, summary, begun, arguments.max_refused)
 
@@ -265,7 +265,7 @@ def _retry(arguments: argparse.Namespace, rest: list[str]) -> int:
     begun = time.monotonic()
     flow, beam_options = _beam(rest)
     asked = options.resumption_from(arguments, PASSING)
-    with _notices():
+    with notices():
         summary = flow.retry(asked, arguments.workers, beam_options, _watch)
     return _told(arguments.folder, summary, begun, None)
 
@@ -277,7 +277,7 @@ def _refresh(arguments: argparse.Namespace, rest: list[str]) -> int:
     begun = time.monotonic()
     flow, beam_options = _beam(rest)
     asked = options.resumption_from(arguments, OF_FETCHING)
-    with _notices():
+    with notices():
         outcome = flow.refresh(asked, arguments.workers, beam_options, _watch)
     print(f"{arguments.folder}: {outcome}")
     return _told(arguments.folder, outcome.summary, begun, None)
@@ -290,23 +290,6 @@ def _beam(rest: list[str]):
 
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a traceback of what we report in a line
     return flow, runners.options(rest)
-
-
-@contextlib.contextmanager
-def _notices():
-    """Shows what sources have to say, such as until when a host is left alone, beside the progress bar."""
-    from kinetics_prep.report.progress import Notices
-
-    logger, handler = logging.getLogger("kinetics_prep"), Notices()
-    before, logger.propagate = (logger.level, logger.propagate), False
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
 
 
 def _told(output: Path, summary, begun: float, allowed) -> int:
@@ -356,7 +339,7 @@ def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
 
     begun = time.monotonic()
     asked = options.download_from(arguments)
-    with _notices(), download.prepared(asked) as ready:
+    with notices(), download.prepared(asked) as ready:
         print("\n".join(map(str, ready.chosen.files)), file=sys.stderr)
         if arguments.dry_run:
             for line in download.forecast(ready).in_words(asked.fetching, format_duration):
