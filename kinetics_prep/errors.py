@@ -345,7 +345,7 @@ class IncompleteShard(RunError):
 
 
 class BadWeights(RunError):
-    """A file of weights cannot be read, or does not fit the model."""
+    """A file of weights cannot be had or read, or does not fit the model."""
 
 
 class BadLogits(RunError):

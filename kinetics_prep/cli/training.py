@@ -198,7 +198,9 @@ def _trained(run, seconds: float) -> int:
     title = f"{recipe.model}, {recipe.stream}, recipe {recipe.name}, {recipe.protocol}\n{output}"
     curves.curves_picture(curves.read_history(run.folder.history), title).save(output / "curves.png", format="PNG")
     if len(run.skipped):
-        print(f"{len(run.skipped)} clips could not be read and were skipped, {run.skipped.times} times", file=sys.stderr)
+        print(
+            f"{len(run.skipped)} clips could not be read and were skipped, {run.skipped.times} times", file=sys.stderr
+        )
     if run.stop.is_set() and not run.is_over:
         print(f"{output}: stopped after step {run.step} of {recipe.steps}; the same command goes on from there")
         return INTERRUPTED
@@ -316,7 +318,9 @@ def _told(path: Path, found) -> int:
     numbers = sum(array.size for array in found.arrays.values())
     labels = "" if facts.labels else ", whose labels it does not know"
     flow = f", flow {facts.quantizer}" if facts.quantizer else ""
-    print(printable(f"{path}: {facts.model} on {facts.stream}, {facts.classes} classes{labels}; {numbers:,} parameters"))
+    print(
+        printable(f"{path}: {facts.model} on {facts.stream}, {facts.classes} classes{labels}; {numbers:,} parameters")
+    )
     print(printable(f"expects {facts.fps} fps, crops of {facts.size} px, spans of {facts.span} frames{flow}"))
     print(printable(f"from: {facts.origin}"))
     return OK

