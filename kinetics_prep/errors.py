@@ -350,3 +350,7 @@ class BadWeights(RunError):
 
 class BadLogits(RunError):
     """A model said what is no number."""
+
+
+class BadVideo(RunError):
+    """A video that was named makes no clip."""

@@ -16,13 +16,11 @@ from kinetics_prep import schemas, tables
 from kinetics_prep.atomic import atomic
 from kinetics_prep.errors import BadLogits, CorruptShard
 from kinetics_prep.training import metrics
+from kinetics_prep.training.clips import UNLABELLED
 from kinetics_prep.training.metrics import Scores
 
 STREAMS = ("rgb", "flow", "both")
 FUSIONS = ("logits", "probabilities")
-
-UNLABELLED = -1
-"""In place of the class id of a clip without a label."""
 
 _SPOKEN = {"rgb": "RGB", "flow": "flow", "both": "RGB and flow"}
 _ROWS_PER_GROUP = 4096
