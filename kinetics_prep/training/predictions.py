@@ -114,10 +114,11 @@ def likeliest(logits: np.ndarray, labels: Sequence[str], k: int = 5) -> list[tup
 
     Args:
       logits: float32 [C].
+      labels: C of them, or none if nobody knows them; classes are then called by their ids.
     """
     (probabilities,) = metrics.softmax(logits[None])
     (order,) = metrics.top(logits[None], k)
-    return [(labels[class_id], float(probabilities[class_id])) for class_id in order]
+    return [(labels[k] if labels else f"class {k}", float(probabilities[k])) for k in order.tolist()]
 
 
 # On disk -----------------------------------------------------------------------------------------
