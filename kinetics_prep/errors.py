@@ -354,3 +354,7 @@ class BadLogits(RunError):
 
 class Diverged(RunError):
     """Training came to a loss that is no number."""
+
+
+class BadVideo(RunError):
+    """A video that was named makes no clip."""

@@ -155,7 +155,7 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
         fetched, clip, seconds, trimmed = workshop.sources.bring(row, use)
     facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
-    notes = [*_notes(clip, trimmed), *fetched.notes]
+    notes = [*notes_on(clip, trimmed), *fetched.notes]
     with stopwatch("seconds_flow"):
         quantized = quantized_flow(clip, workshop.engine, recipe, notes)
     facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
@@ -195,7 +195,8 @@ def _fingerprint(fetched: Fetched) -> dict:
         raise UnreadableFile(f"{fetched.origin} cannot be read: {error.strerror}") from None
 
 
-def _notes(clip: Clip, trimmed: bool) -> list[str]:
+def notes_on(clip: Clip, trimmed: bool = False) -> list[str]:
+    """What a reader of the ledger should know of how a clip was cut."""
     notes = list(clip.notes)
     if clip.ends_early:
         notes.insert(0, f"video ends early, after {len(clip)} frames")
@@ -216,15 +217,23 @@ def _decode(annotation: Annotation, seconds: float, fetched: Fetched, recipe: Re
     if begins_seconds is None:
         trimmed = is_trimmed(found, annotation)
         begins_seconds = annotation.start_seconds if trimmed else 0.0
-    clip = video.trim(
+    return trimmed_clip(found, annotation.start_seconds - begins_seconds, seconds, recipe), trimmed
+
+
+def trimmed_clip(found: Video, start_seconds: float, seconds: float, recipe: Recipe) -> Clip:
+    """The clip of a video from `start_seconds` on, on the clock of its file, at the rate and size of the recipe.
+
+    Raises:
+      ClipError: what `video.trim` raises.
+    """
+    return video.trim(
         found,
-        start_seconds=annotation.start_seconds - begins_seconds,
+        start_seconds=start_seconds,
         seconds=seconds,
         fps=recipe.fps,
         short_side=recipe.short_side,
         min_seconds=recipe.min_seconds,
     )
-    return clip, trimmed
 
 
 def is_trimmed(found: Video, annotation: Annotation) -> bool:

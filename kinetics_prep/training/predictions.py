@@ -16,13 +16,11 @@ from kinetics_prep import schemas, tables
 from kinetics_prep.atomic import atomic
 from kinetics_prep.errors import BadLogits, CorruptShard
 from kinetics_prep.training import metrics
+from kinetics_prep.training.clips import UNLABELLED
 from kinetics_prep.training.metrics import Scores
 
 STREAMS = ("rgb", "flow", "both")
 FUSIONS = ("logits", "probabilities")
-
-UNLABELLED = -1
-"""In place of the class id of a clip without a label."""
 
 _SPOKEN = {"rgb": "RGB", "flow": "flow", "both": "RGB and flow"}
 _ROWS_PER_GROUP = 4096
@@ -116,10 +114,11 @@ def likeliest(logits: np.ndarray, labels: Sequence[str], k: int = 5) -> list[tup
 
     Args:
       logits: float32 [C].
+      labels: C of them, or none if nobody knows them; classes are then called by their ids.
     """
     (probabilities,) = metrics.softmax(logits[None])
     (order,) = metrics.top(logits[None], k)
-    return [(labels[class_id], float(probabilities[class_id])) for class_id in order]
+    return [(labels[k] if labels else f"class {k}", float(probabilities[k])) for k in order.tolist()]
 
 
 # On disk -----------------------------------------------------------------------------------------

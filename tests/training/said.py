@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from kinetics_prep.training.predictions import UNLABELLED, Predictions
+from kinetics_prep.training.clips import UNLABELLED
+from kinetics_prep.training.predictions import Predictions
 
 LABELS = ("air drumming", 'café, "crème"', "日本", "tap dancing", "using segway", "yoga")
 

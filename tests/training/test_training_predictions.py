@@ -9,7 +9,7 @@ from said import LABELS, same, some
 
 from kinetics_prep.errors import BadLogits, BadOption, CorruptShard
 from kinetics_prep.training import predictions
-from kinetics_prep.training.predictions import UNLABELLED
+from kinetics_prep.training.clips import UNLABELLED
 
 
 @pytest.fixture
@@ -58,6 +58,10 @@ def test_the_likeliest_classes_come_with_their_probabilities():
     said = predictions.likeliest(np.log(np.array([0.1, 0.5, 0.4], np.float32)), ("a", "b", "c"), 5)
     assert [label for label, _ in said] == ["b", "c", "a"]
     assert [probability for _, probability in said] == pytest.approx([0.5, 0.4, 0.1])
+    assert [label for label, _ in predictions.likeliest(np.array([1, 3, 2], np.float32), (), 2)] == [
+        "class 1",
+        "class 2",
+    ]
 
 
 @pytest.mark.parametrize(

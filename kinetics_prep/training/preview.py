@@ -1,0 +1,130 @@
+"""A clip of any video as it would stand in a shard, for a model to look at: no annotation, no folder.
+
+    made = preview.of_video(Path("cat.mp4"), preview.recipe_for(weights.facts), ("rgb",))
+    batch = preview.frames_of(made, sampler)
+
+Decoding, resizing, flow, quantizing and JPEG are those of `prepare`, so that a model sees what it was trained on.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from kinetics_prep import flow, prepare, record, video
+from kinetics_prep.clip import Clip
+from kinetics_prep.errors import BadOption, BadVideo, ClipError
+from kinetics_prep.models.weights import Facts
+from kinetics_prep.recipe import Recipe
+from kinetics_prep.training import images
+from kinetics_prep.training.sampling import STREAMS, Sampler
+
+SECONDS = 10.0
+LONGEST_SECONDS = 60.0
+"""No model of ours sees more, and all of it stands in memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """A clip as a shard would hold it, or one stream of it."""
+
+    name: str
+    """Of the file."""
+    encoded: Mapping[str, list[bytes]]
+    """Stream -> an image a frame: JPEG of RGB, and JPEG or PNG of levels of dx and dy."""
+    height: int
+    """Of the images, px."""
+    width: int
+    quantizer: str
+    notes: tuple[str, ...] = ()
+    """What one should know of how it was made."""
+
+    def __post_init__(self):
+        frames = {len(encoded) for encoded in self.encoded.values()}
+        if not set(self.encoded) <= set(STREAMS) or len(frames) != 1 or not min(frames):
+            raise ValueError(f"needs images of one or both of {STREAMS}, of each as many and not none")
+
+    def __len__(self):
+        """Frames."""
+        return len(next(iter(self.encoded.values())))
+
+
+def recipe_for(facts: Facts, seconds: float = SECONDS) -> Recipe:
+    """How to prepare what weights expect. Where they do not say, as the paper does: crops are 7/8 of the short side.
+
+    Flow is TV-L1 with the parameters of the paper, by the fastest engine that runs here; weights that see none need
+    none to be looked for.
+    """
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise BadOption(f"a clip of {seconds:g} s: expected over 0 and at most {LONGEST_SECONDS:g}")
+    known = {} if facts.quantizer is None else {"quantizer": facts.quantizer}
+    return Recipe(
+        engine="tvl1" if facts.stream == "rgb" else flow.choose(),
+        fps=Fraction(facts.fps),
+        short_side=facts.short_side or facts.size * 8 // 7,
+        clip_seconds=seconds,
+        min_seconds=0.0,
+        bound_px=facts.bound_px,
+        **known,
+    )
+
+
+def of_video(path: Path, recipe: Recipe, streams: tuple[str, ...] = STREAMS, start_seconds: float = 0.0) -> Preview:
+    """Prepares a clip of a video file. Flow, which takes most of the time, only if it is one of the streams.
+
+    Args:
+      start_seconds: where the clip begins. It lasts `recipe.clip_seconds`, or until the video ends.
+
+    Raises:
+      BadVideo: if there is no such file, or it holds no usable clip there.
+    """
+    if not 0 <= start_seconds < float("inf"):
+        raise BadOption(f"a clip cannot begin at {start_seconds:g} s")
+    if not path.is_file():
+        raise BadVideo(f"{path} is not a file")
+    try:
+        clip = prepare.trimmed_clip(video.probe(path), start_seconds, recipe.clip_seconds, recipe)
+    except ClipError as error:
+        raise BadVideo(" ".join(f"{path}: {error}".split())) from None
+    notes = prepare.notes_on(clip)
+    encoded = {stream: _ENCODED[stream](clip, recipe, notes) for stream in streams}
+    _, height, width, _ = clip.frames.shape
+    return Preview(path.name, encoded, height, width, recipe.quantizer, tuple(notes))
+
+
+def _encoded_frames(clip: Clip, recipe: Recipe, notes: list[str]) -> list[bytes]:
+    return [record.encode_frame(frame, recipe.jpeg_quality) for frame in clip.frames]
+
+
+def _encoded_flow(clip: Clip, recipe: Recipe, notes: list[str]) -> list[bytes]:
+    quantized = prepare.quantized_flow(clip, flow.engine(recipe.engine), recipe, notes)
+    return [record.encode_levels(levels, recipe.flow_encoding, recipe.jpeg_quality) for levels in quantized.levels]
+
+
+_ENCODED = {"rgb": _encoded_frames, "flow": _encoded_flow}
+
+
+def frames_of(preview: Preview, sampler: Sampler) -> dict[str, np.ndarray]:
+    """What a model sees of a clip at test, through the decoder that reads shards.
+
+    Args:
+      sampler: of the streams that the model sees; not one that draws at random.
+
+    Returns:
+      A batch of one: stream -> uint8 [1, T, size, size, 3 or 2], RGB, or levels of dx and dy.
+
+    Raises:
+      BadOption: if the images are too small for the crop.
+    """
+    if sampler.train or not set(sampler.streams) <= set(preview.encoded):
+        raise ValueError(f"needs a sampler for tests of streams among {', '.join(preview.encoded)}")
+    draw = sampler.draw(preview.name, 0, len(preview), preview.height, preview.width)
+    batch = {}
+    for stream in sampler.streams:
+        shape = (1, len(draw.indices[stream]), sampler.size, sampler.size, images.CHANNELS[stream])
+        batch[stream] = images.empty(shape)
+        encoded = dict(enumerate(preview.encoded[stream]))
+        images.stack(encoded, stream, draw, preview.quantizer, batch[stream][0])
+    return batch
