@@ -54,7 +54,7 @@ def add_commands(commands) -> None:
     models = commands.add_parser(
         "models",
         help="list the models: input sizes, frames, parameters",
-        description="Lists the five models of the paper: streams, input size, frames at training and at test, parameters.",
+        description="Lists the five models of the paper: what they see, at training and at test, and their parameters.",
     )
     models.add_argument("--classes", type=int, default=400, metavar="N", help="default: 400")
     models.set_defaults(command=_models)
@@ -93,19 +93,17 @@ def _add_weights(commands) -> None:
     show.set_defaults(command=_show)
 
 
-@contextlib.contextmanager
-def _keras():
-    """Makes sure that Keras is there, and keeps TensorFlow's log of its own devices off the screen."""
+def _keras() -> None:
+    """Makes sure that Keras is there, and keeps TensorFlow's talk of its own devices off the screen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet_stderr():
         try:
-            import keras  # noqa: F401
+            import kinetics_prep.models.weights  # noqa: F401
         except ImportError as error:
             raise MissingTool(
-                f"models need Keras and TensorFlow, and there is no {error.name or 'Keras'}: "
+                f"models need what the extra `train` brings, and there is no {error.name}: "
                 "pip install 'kinetics-prep[train]'"
             ) from None
-    yield
 
 
 @contextlib.contextmanager
@@ -128,7 +126,8 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
 
     begun = time.monotonic()
     recipe = options.recipe_from(arguments)
-    with _keras(), notices():
+    _keras()
+    with notices():
         from kinetics_prep.training import train
 
         job = options.train_job_from(arguments, recipe)
@@ -148,8 +147,9 @@ def _about(run) -> list[str]:
     validation = f"; {run.job.validation}: {len(run.validation)} clips" if run.validation else ""
     lines = [
         f"{recipe.model} on {recipe.stream}, {facts.span} frames of {facts.size}x{facts.size}"
-        + (f", every {facts.stride}." if facts.stride > 1 else ""),
-        f"recipe {recipe.name}, {recipe.protocol}: {recipe.steps} steps of {recipe.batch} clips{at_once}; {run.devices}",
+        + (f", one in {facts.stride}" if facts.stride > 1 else ""),
+        f"recipe {recipe.name}, {recipe.protocol}: {recipe.steps} steps of {recipe.batch} clips{at_once}",
+        str(run.devices),
         f"{run.job.data}: {run.job.split}: {len(run.clips)} clips of {facts.classes} classes{validation}",
     ]
     if run.step:
@@ -213,16 +213,16 @@ def _trained(run, seconds: float) -> int:
 
 def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> int:
     output = arguments.output or Path(f"evaluation-{arguments.split}")
-    with _keras(), notices():
+    _keras()
+    with notices():
         from kinetics_prep.report import confusion
         from kinetics_prep.report.inspect import printable
         from kinetics_prep.report.progress import Progress
         from kinetics_prep.training import comparison, evaluation, options, predictions
 
         job = options.evaluate_job_from(arguments)
-        with evaluation.prepared(job) as ready:
-            with Progress(ready.total, 0, lambda: {"evaluated": ready.done}):
-                found = evaluation.carry_out(ready)
+        with evaluation.prepared(job) as ready, Progress(ready.total, 0, lambda: {"evaluated": ready.done}):
+            found = evaluation.carry_out(ready)
         output.mkdir(parents=True, exist_ok=True)
         for said in found:
             name = _name(found, said)
@@ -258,9 +258,10 @@ def _compare(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
-    with _keras(), notices():
-        from kinetics_prep.report.inspect import printable
-        from kinetics_prep.training import evaluation, preview
+    _keras()
+    with notices():
+        from kinetics_prep.report import classes
+        from kinetics_prep.training import evaluation, predictions
 
         said = evaluation.predict(
             arguments.video,
@@ -270,17 +271,16 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
             frames=arguments.frames,
             how=arguments.fuse,
         )
-        for line in preview.likeliest_in_words(said, arguments.top).split("\n"):
-            print(printable(line))
+        print(classes.in_lines(predictions.likeliest(said.logits[0], said.labels, arguments.top)))
     return OK
 
 
 def _models(arguments: argparse.Namespace, rest: list[str]) -> int:
-    with _keras():
-        from kinetics_prep.models import describe
+    _keras()
+    from kinetics_prep.models import describe
 
-        for line in describe.in_words(describe.rows(arguments.classes)):
-            print(line)
+    for line in describe.in_words(arguments.classes):
+        print(line)
     return OK
 
 
@@ -288,16 +288,17 @@ def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep import selection
 
     labels = tuple(selection.read_labels(arguments.labels)) if arguments.labels else None
-    with _keras():
-        from kinetics_prep.models import foreign, weights
+    _keras()
+    from kinetics_prep.models import foreign, weights
 
-        found = foreign.convert(arguments.source, labels)
-        weights.save(arguments.target, found)
+    found = foreign.convert(arguments.source, labels)
+    weights.save(arguments.target, found)
     return _told(arguments.target, found)
 
 
 def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
-    with _keras(), notices():
+    _keras()
+    with notices():
         from kinetics_prep.models import fetch
 
         target = arguments.target or Path(f"{arguments.name}.safetensors")
@@ -305,10 +306,10 @@ def _fetch(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _show(arguments: argparse.Namespace, rest: list[str]) -> int:
-    with _keras():
-        from kinetics_prep.models import weights
+    _keras()
+    from kinetics_prep.models import weights
 
-        return _told(arguments.file, weights.load(arguments.file))
+    return _told(arguments.file, weights.load(arguments.file))
 
 
 def _told(path: Path, found) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from kinetics_prep.models import MODELS
+from kinetics_prep.models.spec import parts
 from kinetics_prep.models.weights import parameters
 
 CLASSES = 400
@@ -22,6 +23,19 @@ class Row:
     """The same at test."""
     parameters: dict[str, int]
     """With 400 classes, for each stream that it can be built for."""
+
+
+def in_words(classes: int = CLASSES) -> list[str]:
+    """A table of the models, as lines."""
+    cells = [("model", "streams", "input", "frames to train", "frames at test", "parameters", "")]
+    for row in rows(classes):
+        for k, (stream, count) in enumerate(row.parameters.items()):
+            seen = parts(stream)
+            frames = (" + ".join(f"{each[part]} {part}" for part in seen) for each in (row.train, row.test))
+            first = (row.name, "", f"{row.size}x{row.size}") if k == 0 else ("", "", "")
+            cells.append((first[0], stream, first[2], *frames, f"{count:,}", row.title if k == 0 else ""))
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells]
 
 
 def rows(classes: int = CLASSES) -> list[Row]:

@@ -17,6 +17,8 @@ class History:
 
     path: Path
     evaluations: list[dict] = dataclasses.field(default_factory=list)
+    listener: object | None = None
+    """Is told of entries too, by `add`."""
 
     @classmethod
     def resumed(cls, path: Path, step: int) -> "History":
@@ -32,6 +34,8 @@ class History:
             self.evaluations.append(entry)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{json.dumps(entry)}\n")
+        if self.listener is not None:
+            self.listener.add(entry)
 
     @property
     def validation_losses(self) -> list[float]:

@@ -1,7 +1,7 @@
 """Training recipes: every setting that decides what a run learns. The defaults are the paper's.
 
-Source, unless a recipe says else: Carreira & Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.6, and the
-steps that deepmind/kinetics-i3d's README gives for its checkpoints.
+Source, unless a recipe says else: Carreira & Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.6, and
+the steps that deepmind/kinetics-i3d's README gives for its checkpoints.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from kinetics_prep.errors import BadOption
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 PROTOCOLS = ("original", "fixed", "full-ft")
-"""Of transfer, by the names of the paper's table: nothing of a video data set, frozen features under a new last layer, all
-of it trained on."""
+"""Of transfer, by the names of the paper's table: nothing learnt from videos; features of videos, frozen, under a new last
+layer; the same, all of it trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _mini_kinetics(model: str, stream: str) -> TrainRecipe:
 
 
 def _transfer(model: str, stream: str) -> TrainRecipe:
-    """UCF-101 and HMDB-51: up to 5,000 steps on 16 GPUs. I3D, Full-FT, both streams: 98.0 and 80.7 over three splits."""
+    """UCF-101 and HMDB-51: up to 5,000 steps on 16 GPUs. I3D, Full-FT, both streams, three splits: 98.0 and 80.7."""
     return TrainRecipe(
         "ucf101-hmdb51",
         model,

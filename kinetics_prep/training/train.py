@@ -3,8 +3,8 @@
     with train.prepared(TrainJob(recipe, data=Path("k400"), output=Path("run"))) as run:
         train.carry_out(run)
 
-The batch of a step is a function of the seed and the step, and the state between two steps is in the checkpoint: a run that
-was killed and goes on has the loss curve of one that was not, on the same machine and versions.
+The batch of a step is a function of the seed and the step, and the state between two steps is in the checkpoint: a run
+that was killed and goes on has the loss curve of one that was not, on the same machine and versions.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ from kinetics_prep.training.recipes import TrainRecipe
 from kinetics_prep.training.runs import RunFolder
 from kinetics_prep.training.samples import Reading
 from kinetics_prep.training.sampling import Sampler
+from kinetics_prep.training.tensorboard import Scalars
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ def prepared(job: TrainJob) -> Iterator[Run]:
     """Opens the data, makes the model, and finds where a run in `job.output` stands.
 
     Raises:
-      RunError: if the data, the weights to begin from and the recipe do not go together; if the folder holds another run.
+      RunError: if the data, the weights to begin from and the recipe do not go together, or the folder holds another
+        run.
     """
     recipe = job.recipe
     module = _module(recipe)
@@ -119,7 +121,17 @@ def prepared(job: TrainJob) -> Iterator[Run]:
             model = _compiled(core, module, recipe, facts, found)
             step = _restored(folder, model, digest)
             history = History.resumed(folder.history, step)
-            yield Run(job, folder, core, model, module, facts, clips, validation, digest, history, found, step=step)
+            with _board(job, folder) as history.listener:
+                yield Run(job, folder, core, model, module, facts, clips, validation, digest, history, found, step=step)
+
+
+@contextlib.contextmanager
+def _board(job: TrainJob, folder: RunFolder) -> Iterator[Scalars | None]:
+    if job.tensorboard:
+        with contextlib.closing(Scalars(folder.tensorboard)) as board:
+            yield board
+    else:
+        yield None
 
 
 def _module(recipe: TrainRecipe):
@@ -149,7 +161,7 @@ def _facts(job: TrainJob, module, clips: Clips) -> Facts:
         short_side=clips.short_side,
         quantizer=None if recipe.stream == "rgb" else clips.quantizer,
         bound_px=clips.bound_px,
-        origin=f"kinetics-prep train, recipe {recipe.name}, {recipe.protocol}, {recipe.steps} steps of {recipe.batch} clips",
+        origin=f"kinetics-prep train, {recipe.name}, {recipe.protocol}, {recipe.steps} steps of {recipe.batch} clips",
     )
 
 
@@ -223,7 +235,7 @@ def carry_out(run: Run) -> None:
     """
     recipe = run.job.recipe
     while True:
-        if run.step and run.step % recipe.evaluate_every == 0 or run.step == recipe.steps:
+        if run.step and (run.step % recipe.evaluate_every == 0 or run.step == recipe.steps):
             if run.step not in run.history.evaluated:
                 _evaluate(run)
             _save(run)
@@ -240,21 +252,13 @@ def _fit(run: Run, until: int) -> None:
     first, steps = run.step * recipe.accumulate, (until - run.step) * recipe.accumulate
     sampler = _sampler(run, train=True)
     with samples.batches(run.clips, sampler, order, run.job.reading, run.skipped, first, steps) as batches:
-        run.model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[_Steps(run, order), *_tensorboard(run)])
+        run.model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[_Steps(run, order)])
 
 
 def _sampler(run: Run, train: bool) -> Sampler:
     recipe, facts = run.job.recipe, run.facts
     offsets = run.module.SPEC.offsets(recipe.stream, facts.span)
     return Sampler(offsets, facts.size, train, recipe.flip and train, recipe.stride, recipe.seed, facts.span)
-
-
-def _tensorboard(run: Run) -> list[keras.callbacks.Callback]:
-    if not run.job.tensorboard:
-        return []
-    from kinetics_prep.training.tensorboard import Scalars
-
-    return [Scalars(run)]
 
 
 class _Steps(keras.callbacks.Callback):

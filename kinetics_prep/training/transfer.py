@@ -1,14 +1,14 @@
 """Where a model's weights come from before the first step, and which of them are trained.
 
-The protocols are those of table 4 in Carreira & Zisserman, CVPR 2017: Original trains on a small data set from nothing, or
-from ImageNet; Fixed and Full-FT begin with a network trained on videos, under a new last layer. Fixed trains that layer
-alone.
+The protocols are those of table 4 in Carreira & Zisserman, CVPR 2017: Original trains on a small data set from nothing,
+or from ImageNet; Fixed and Full-FT begin with a network trained on videos, under a new last layer. Fixed trains that
+layer alone.
 """
 
 import keras
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.models import weights
+from kinetics_prep.models import inflate, weights
 from kinetics_prep.models.weights import Facts, Weights
 
 IMAGE_MODEL = "inception-v1"
@@ -45,10 +45,8 @@ def begin(core: keras.Model, module, stream: str, labels: tuple[str, ...], begin
     """
     facts, arrays = beginning.facts, beginning.arrays
     if facts.model == IMAGE_MODEL:
-        from kinetics_prep.models import inflate
-
-        inflate.into(core, module, arrays)
-        return f"begins with {facts.origin}, inflated, under a new last layer"
+        new = inflate.bootstrap(core, arrays)
+        return f"begins with {facts.origin}, inflated; new: {', '.join(new)}"
     if facts.model != module.SPEC.name:
         raise BadOption(f"the weights to begin from are of {facts.model}, and the model is {module.SPEC.name}")
     said = f"begins with {facts.origin}"
