@@ -88,3 +88,20 @@ def server(monkeypatch) -> Iterator[loopback.Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with loopback.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def moving_data(tmp_path_factory) -> Path:
+    """A prepared folder, in both formats: of each of two classes six clips to train on and three of val, 12 frames of
+    56x40 at 10 fps."""
+    pytest.importorskip("keras", reason="the extra `train` is not installed")
+    import small
+
+    from kinetics_prep.cli import OK, main
+
+    folder = tmp_path_factory.mktemp("moving")
+    annotations = small.write_clips(folder)
+    command = ("flow", "--annotations", str(annotations), "--videos", str(folder), "--output", str(folder / "data"))
+    recipe = ("--fps", "10", "--short-side", "40", "--clip-seconds", "1.2", "--min-seconds", "1", "--clips-per-shard")
+    assert main([*command, *recipe, "5", "--format", "tfrecord,parquet"]) == OK
+    return folder / "data"

@@ -24,8 +24,7 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 def write(folder: Path, step: int, model: keras.Model, digest: str) -> Path:
     """Writes the state of a compiled model after `step` steps, and takes away what is older than the last two."""
     path = folder / f"step-{step:08d}.safetensors"
-    # Keras makes variables float32 under every policy but one asked for by layer; bytes are bytes to safetensors.
-    arrays = {name: np.ascontiguousarray(variable.numpy()) for name, variable in _variables(model).items()}
+    arrays = {name: np.array(variable.numpy(), order="C") for name, variable in _variables(model).items()}
     with atomic(path, folder) as temporary:
         numpy.save_file(arrays, temporary, {"step": str(step), "digest": digest})
     for old in found(folder)[:-KEPT]:

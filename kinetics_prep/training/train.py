@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from kinetics_prep.atomic import sha256_of
-from kinetics_prep.errors import BadOption, Diverged
+from kinetics_prep.errors import BadOption, CorruptShard, Diverged
 from kinetics_prep.models import MODELS, weights
 from kinetics_prep.models.spec import Options
 from kinetics_prep.models.weights import Facts, Weights
@@ -213,16 +213,25 @@ def cross_entropy(class_ids, logits):
 
 
 def _restored(folder: RunFolder, model: keras.Model, digest: str) -> int:
-    """Puts the model into the state of the last checkpoint that reads back; returns the steps done."""
-    for path in reversed(checkpoints.found(folder.checkpoints)):
+    """Puts the model into the state of the last checkpoint that reads back; returns the steps done.
+
+    Raises:
+      CorruptShard: if none of those that there are does. To begin anew unasked would throw days of work away.
+    """
+    found = checkpoints.found(folder.checkpoints)
+    for path in reversed(found):
         try:
             step = checkpoints.restore(path, model, digest)
-        except checkpoints.CorruptShard as error:
-            log.warning("%s; going on from the one before", error)
+        except CorruptShard as error:
+            log.warning("%s; trying the one before", error)
             continue
         if changed := folder.changed_versions():
             log.warning("begun with %s: the loss curve may differ from here on", "; ".join(changed))
         return step
+    if found:
+        raise CorruptShard(
+            f"none of the {len(found)} checkpoints in {folder.checkpoints} can be gone on from; to begin anew, delete them"
+        )
     return 0
 
 
