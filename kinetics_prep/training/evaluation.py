@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -19,6 +20,9 @@ from kinetics_prep.training.predictions import Predictions
 from kinetics_prep.training.reading import Skipped
 from kinetics_prep.training.samples import Reading
 from kinetics_prep.training.sampling import Sampler
+
+Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
+"""Samples of a batch, uint8 by stream -> what the model says of them, float32 [B, ...]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Network:
     path: Path
     facts: Facts
     spec: Spec
-    model: keras.Model
+    model: Forward
     span: int
     """Frames of a clip that it sees, after the stride."""
 
@@ -77,12 +81,15 @@ class Network:
         if facts.model not in MODELS:
             raise BadWeights(f"{path} is of {facts.model}, which is only there to begin from: {', '.join(MODELS)}")
         module = MODELS[facts.model]
-        span = frames or span_at_test(module.SPEC, facts.stride)
-        if span % (module.SPEC.window or 1):
-            raise BadOption(f"--frames {span}: {module.SPEC.title} takes a multiple of {module.SPEC.window}")
+        span = span_at_test(module.SPEC, facts.stride) if frames is None else frames
+        window = module.SPEC.window or 1
+        if span % window:
+            raise BadOption(f"--frames is {span}, and {module.SPEC.title} takes a multiple of {window}")
+        if span < 1:
+            raise BadOption(f"--frames is {span}, expected 1 or more")
         core = module.build(facts.classes, facts.stream, facts.size)
         weights.restore(core, found.arrays)
-        return cls(path, facts, module.SPEC, normalise.from_uint8(core, quantizer), span)
+        return cls(path, facts, module.SPEC, forward(normalise.from_uint8(core, quantizer)), span)
 
     def sampler(self) -> Sampler:
         """The middle of clips and frames."""
@@ -182,11 +189,32 @@ def _predicted(video: Path, path: Path, start_seconds: float, seconds: float, fr
     return network.said([made.name], np.array([UNLABELLED]), labels, logits)
 
 
-def logits_of(model: keras.Model, spec: Spec, batches: Iterable, span: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def forward(model: keras.Model) -> Forward:
+    """The model at test, compiled, on one device: Keras's `predict` would deal a batch to all, or hand it to each."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        compiled = tf.function(functools.partial(model, training=False), reduce_retracing=True)
+        return lambda streams: compiled(streams).numpy()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        compiled = jax.jit(lambda *state_and_streams: model.stateless_call(*state_and_streams, training=False)[0])
+        variables = (model.trainable_variables, model.non_trainable_variables)
+
+        def call(streams):
+            state = ([variable.value for variable in part] for part in variables)  # as of now: training goes on
+            return np.asarray(compiled(*state, streams))
+
+        return call
+    return model.predict_on_batch
+
+
+def logits_of(model: Forward, spec: Spec, batches: Iterable, span: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The logits of each batch of samples that span `span` frames.
 
     Args:
-      model: of samples as the readers give them, `normalise.from_uint8(...)`.
+      model: `forward` of a model of samples as the readers give them, `normalise.from_uint8(...)`.
       batches: of (dict of uint8 [B, T, H, W, C], class ids int32 [B]).
 
     Yields:
@@ -197,10 +225,10 @@ def logits_of(model: keras.Model, spec: Spec, batches: Iterable, span: int) -> I
         yield clip_logits(model, spec, streams, span), np.asarray(class_ids)
 
 
-def clip_logits(model: keras.Model, spec: Spec, streams: dict[str, np.ndarray], span: int) -> np.ndarray:
+def clip_logits(model: Forward, spec: Spec, streams: dict[str, np.ndarray], span: int) -> np.ndarray:
     """float32 [B, classes] of uint8 [B, T, H, W, C] by stream: of windows the mean, of steps the last."""
     count = span // spec.window if spec.window else 1
-    found = model.predict_on_batch({name: _dealt(value, count) for name, value in streams.items()})
+    found = model({name: _dealt(value, count) for name, value in streams.items()})
     found = found[:, -1] if spec.every_step else found
     return found.reshape(-1, count, found.shape[-1]).mean(axis=1, dtype=np.float32)
 

@@ -67,6 +67,8 @@ class Run:
     core: keras.Model
     model: keras.Model
     """Of uint8 samples, compiled; shares the core's variables."""
+    forward: evaluation.Forward
+    """The same, at test."""
     module: object
     facts: Facts
     clips: Clips
@@ -122,7 +124,22 @@ def prepared(job: TrainJob) -> Iterator[Run]:
             step = _restored(folder, model, digest)
             history = History.resumed(folder.history, step)
             with _board(job, folder) as history.listener:
-                yield Run(job, folder, core, model, module, facts, clips, validation, digest, history, found, step=step)
+                forward = evaluation.forward(model)
+                yield Run(
+                    job,
+                    folder,
+                    core,
+                    model,
+                    forward,
+                    module,
+                    facts,
+                    clips,
+                    validation,
+                    digest,
+                    history,
+                    found,
+                    step=step,
+                )
 
 
 @contextlib.contextmanager
@@ -230,7 +247,8 @@ def _restored(folder: RunFolder, model: keras.Model, digest: str) -> int:
         return step
     if found:
         raise CorruptShard(
-            f"none of the {len(found)} checkpoints in {folder.checkpoints} can be gone on from; to begin anew, delete them"
+            f"none of the {len(found)} checkpoints in {folder.checkpoints} can be gone on from; to begin anew, delete "
+            "them"
         )
     return 0
 
@@ -323,7 +341,7 @@ def _evaluate(run: Run) -> None:
     recipe, order = run.job.recipe, Once(len(run.validation), run.job.recipe.batch_at_once)
     sampler = _sampler(run, train=False)
     with samples.batches(run.validation, sampler, order, run.job.reading, run.skipped) as batches:
-        found = list(evaluation.logits_of(run.model, run.module.SPEC, batches, run.facts.span))
+        found = list(evaluation.logits_of(run.forward, run.module.SPEC, batches, run.facts.span))
     logits, class_ids = (np.concatenate(parts) for parts in zip(*found))
     scores, loss = metrics.score(logits, class_ids), metrics.cross_entropy(logits, class_ids)
     if all(scores.top1 > before["val_top1"] for before in run.history.evaluations):
