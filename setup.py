@@ -33,9 +33,10 @@ EXTRAS = {
     # for CUDA 13, 525 or newer for CUDA 12.
     "cuda12": ["cupy-cuda12x>=14,<15", "nvidia-cuda-nvrtc-cu12>=12.4,<13"],
     "cuda13": ["cupy-cuda13x>=14,<15", "nvidia-cuda-nvrtc>=13,<14"],
-    # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB.
-    "train": ["tensorflow>=2.18,<2.22"],
-    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<3", "ruff>=0.17,<0.18"],
+    # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB. The last Keras for Python 3.10 is 3.12.
+    "train": ["keras>=3.10,<4", "safetensors>=0.4.3,<1", "tensorboard>=2.18,<3", "tensorflow>=2.18,<2.22"],
+    # JAX: that models and training steps are not TensorFlow's alone.
+    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<3", "jax>=0.5,<0.12", "ruff>=0.17,<0.18"],
 }
 
 setup(

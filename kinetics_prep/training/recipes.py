@@ -14,8 +14,8 @@ from kinetics_prep.errors import BadOption
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 PROTOCOLS = ("original", "fixed", "full-ft")
-"""Of transfer, by the names of the paper's table: nothing learnt from videos; features learnt from videos, frozen, under
-a new last layer; the same, all of it trained on."""
+"""Of transfer, by the names of the paper's table: nothing learnt from videos; features of videos, frozen, under a new
+last layer; the same, all of it trained on."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -268,21 +268,21 @@ def carry_out(run: Run) -> None:
             _save(run)
         if run.is_over or run.stop.is_set():
             break
-        _fit(run, min(recipe.steps, (run.step // recipe.evaluate_every + 1) * recipe.evaluate_every))
+        fit(run, min(recipe.steps, (run.step // recipe.evaluate_every + 1) * recipe.evaluate_every))
     _save(run)
 
 
-def _fit(run: Run, until: int) -> None:
+def fit(run: Run, until: int) -> None:
     """Trains up to a step."""
     recipe = run.job.recipe
     order = Order(len(run.clips), recipe.batch_at_once, recipe.seed)
     first, steps = run.step * recipe.accumulate, (until - run.step) * recipe.accumulate
-    sampler = _sampler(run, train=True)
+    sampler = sampler_of(run, train=True)
     with samples.batches(run.clips, sampler, order, run.job.reading, run.skipped, first, steps) as batches:
         run.model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[_Steps(run, order)])
 
 
-def _sampler(run: Run, train: bool) -> Sampler:
+def sampler_of(run: Run, train: bool) -> Sampler:
     recipe, facts = run.job.recipe, run.facts
     offsets = run.module.SPEC.offsets(recipe.stream, facts.span)
     return Sampler(offsets, facts.size, train, recipe.flip and train, recipe.stride, recipe.seed, facts.span)
@@ -339,7 +339,7 @@ def _evaluate(run: Run) -> None:
     if run.validation is None:
         return
     recipe, order = run.job.recipe, Once(len(run.validation), run.job.recipe.batch_at_once)
-    sampler = _sampler(run, train=False)
+    sampler = sampler_of(run, train=False)
     with samples.batches(run.validation, sampler, order, run.job.reading, run.skipped) as batches:
         found = list(evaluation.logits_of(run.forward, run.module.SPEC, batches, run.facts.span))
     logits, class_ids = (np.concatenate(parts) for parts in zip(*found))

@@ -1,0 +1,84 @@
+"""What the trainer costs beside the model: its steps, and those of a loop written by hand.
+
+    python benchmarks/train_step.py [--rounds 5] [--steps 8] [--batch 4] [--frames 16] [--size 112]
+
+Both train I3D on the same batches of the sample data set, read by the same reader, in turns: a round of ours, a round of
+the other. The loop by hand has no schedule, no history, no guard against losses that are no number, and no checkpoints.
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import tensorflow as tf
+
+from kinetics_prep import cli
+from kinetics_prep.training import samples, train
+from kinetics_prep.training.order import Order
+from kinetics_prep.training.reading import Skipped
+from kinetics_prep.training.recipes import recipe
+
+
+def step_by_hand(run: train.Run):
+    """A training step as one would write it: float32 [] loss of a batch."""
+    model, variables, optimizer = run.model, run.model.trainable_variables, run.model.optimizer
+
+    @tf.function
+    def step(inputs, class_ids):
+        with tf.GradientTape() as tape:
+            logits = model(inputs, training=True)
+            loss = tf.reduce_mean(train.cross_entropy(class_ids, logits)) + tf.add_n(model.losses)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    return step
+
+
+def round_by_hand(run: train.Run, step, steps: int) -> float:
+    """Seconds that so many steps take."""
+    order = Order(len(run.clips), run.job.recipe.batch, seed=1)
+    sampler, reading = train.sampler_of(run, train=True), run.job.reading
+    with samples.batches(run.clips, sampler, order, reading, Skipped(), 0, steps) as batches:
+        begun = time.monotonic()
+        for inputs, class_ids in batches:
+            float(step(inputs, class_ids))
+        return time.monotonic() - begun
+
+
+def round_of_ours(run: train.Run, steps: int) -> float:
+    """The same by the trainer."""
+    begun = time.monotonic()
+    train.fit(run, run.step + steps)
+    return time.monotonic() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name, default in (("rounds", 5), ("steps", 8), ("batch", 4), ("frames", 16), ("size", 112)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        short_side = str(arguments.size * 8 // 7)
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert cli.main(["flow", "--split", "train", "--short-side", short_side, "--output", str(data)]) == 0
+        settings = {"steps": 10**6, "batch": arguments.batch, "frames": arguments.frames, "size": arguments.size}
+        asked = train.TrainJob(recipe("small", "i3d", "rgb", **settings), data, Path(folder) / "run")
+        with train.prepared(asked) as run:
+            step = step_by_hand(run)
+            round_of_ours(run, 2), round_by_hand(run, step, 2)  # both are compiled
+            seconds = []
+            for _ in range(arguments.rounds):
+                seconds.append((round_of_ours(run, arguments.steps), round_by_hand(run, step, arguments.steps)))
+                print("ours {:.3f} s a step, by hand {:.3f} s".format(*(s / arguments.steps for s in seconds[-1])))
+    ours, by_hand = (statistics.median(column) / arguments.steps for column in zip(*seconds))
+    ratio = statistics.median(one / other for one, other in seconds)
+    print(f"medians: ours {ours:.3f} s a step, by hand {by_hand:.3f} s; ratio {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()
