@@ -73,11 +73,13 @@ class Builder:
 
     def max_pool(self, x, name: str, window: int, stride: int, over_time: bool = True):
         """Largest of each window; SAME. In 3D also over time, unless `over_time` says no."""
-        name = self.name(name)
-        if self.dims == 2:
-            return layers.MaxPooling2D(window, stride, "same", name=name)(x)
-        windows, strides = ((window,) * 3, (stride,) * 3) if over_time else ((1, window, window), (1, stride, stride))
-        return layers.MaxPooling3D(windows, strides, "same", name=name)(x)
+        kind = {2: layers.MaxPooling2D, 3: layers.MaxPooling3D}[self.dims]
+        # An axis of length one is its own pool. There jaxlib 0.10.2, asked for pairs along it, reads what lies behind.
+        pooled = [length != 1 for length in x.shape[1:-1]]
+        if self.dims == 3 and not over_time:
+            pooled[0] = False
+        windows, strides = (tuple(size if yes else 1 for yes in pooled) for size in (window, stride))
+        return kind(windows, strides, "same", name=self.name(name))(x)
 
     def mixed(self, x, block: str):
         """An Inception block: four ways through it, their channels side by side."""
