@@ -119,8 +119,8 @@ def pick(data: memoryview, wanted: Mapping[str, Iterable[int]]) -> tuple[dict[st
       wanted: name of a feature list -> places in it.
 
     Returns:
-      The context as `parse` gives it; name -> {place: bytes}; name -> length of the list. A list that the record
-      lacks, or lacks a wanted place of, is as if it were shorter.
+      The context as `parse` gives it; name -> {place: bytes}, which are parts of `data` and no copies; name -> length
+      of the list. A list that the record lacks is empty, and a place that it lacks is left out.
 
     Raises:
       CorruptShard: if these bytes are no SequenceExample, or a wanted value is not one string of bytes.
@@ -144,12 +144,12 @@ def pick(data: memoryview, wanted: Mapping[str, Iterable[int]]) -> tuple[dict[st
     return context, values, lengths
 
 
-def _one_value(data: memoryview, at: int, end: int, name: str) -> bytes:
+def _one_value(data: memoryview, at: int, end: int, name: str) -> memoryview:
     lists = list(_fields(data, at, end))
     values = list(_fields(data, *lists[0][1:])) if len(lists) == 1 and lists[0][0] == _BYTES_LIST else []
     if len(values) != 1:
         raise CorruptShard(f"{name} holds something else than one string of bytes for each frame")
-    return bytes(data[values[0][1] : values[0][2]])
+    return data[values[0][1] : values[0][2]]
 
 
 def _fields(data: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int]]:

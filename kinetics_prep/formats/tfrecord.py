@@ -4,6 +4,7 @@ Each record: uint64 length, masked CRC-32C of it, data, masked CRC-32C of it, li
 Source: tensorflow/core/lib/io/record_writer.h. Uncompressed because Model Garden reads no other.
 """
 
+import io
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,10 +21,15 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _LARGEST_BYTES = 4 << 30
 _MASK_DELTA = 0xA282EAD8
+_PIECE_BYTES = 1 << 19
+"""What is read before its checksum goes on: little enough to be in the processor's cache still."""
 
 
-def _masked_crc(data: bytes | np.ndarray) -> int:
-    crc = google_crc32c.value(data)
+def _masked_crc(data: bytes) -> int:
+    return _masked(google_crc32c.value(data))
+
+
+def _masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -70,29 +76,40 @@ def read_at(path: Path, offset: int, buffer: np.ndarray) -> memoryview:
     """The one raw record that begins at `offset` and fills `buffer`, header and footer included.
 
     Args:
-      buffer: uint8 [bytes], which is overwritten; what is returned is a part of it. To read many records into one
-        is faster than into fresh memory each, and to check an array's sum keeps no other thread waiting.
+      buffer: uint8 [bytes], which is overwritten; what is returned is a part of it. Fresh memory for each record would
+        cost more than to read it.
 
     Raises:
       CorruptShard: if the file cannot be read, or there is no such record.
     """
-    where, view = f"{path} at byte {offset}", memoryview(buffer)
+    where, view, end = f"{path} at byte {offset}", memoryview(buffer), len(buffer) - _FOOTER.size
     try:
         with open(path, "rb", buffering=0) as file:
             file.seek(offset)
-            filled = 0
-            while filled < len(view) and (count := file.readinto(view[filled:])):
-                filled += count
+            if _fill(file, view[: _HEADER.size]) != _HEADER.size:
+                raise CorruptShard(f"{where}: file ends inside a record's header")
+            length, length_crc = _HEADER.unpack_from(view)
+            if length_crc != _masked_crc(view[:8].tobytes()) or length != end - _HEADER.size:
+                raise CorruptShard(f"{where}: no record of {len(view)} bytes begins here")
+            crc = 0
+            for begin in range(_HEADER.size, end, _PIECE_BYTES):
+                piece = slice(begin, min(begin + _PIECE_BYTES, end))
+                if _fill(file, view[piece]) != piece.stop - begin:
+                    raise CorruptShard(f"{where}: file ends inside a record of {length} bytes")
+                crc = google_crc32c.extend(crc, buffer[piece])  # of an array: keeps no other thread waiting
+            if _fill(file, view[end:]) != _FOOTER.size or _FOOTER.unpack_from(view, end)[0] != _masked(crc):
+                raise CorruptShard(f"{where}: data's checksum is wrong")
     except OSError as error:
         raise CorruptShard(f"{where}: cannot be read: {error.strerror}") from None
-    if filled < max(len(view), _HEADER.size + _FOOTER.size):
-        raise CorruptShard(f"{where}: file ends inside a record of {len(view)} bytes")
-    length, length_crc = _HEADER.unpack_from(view)
-    if length_crc != _masked_crc(bytes(view[:8])) or length != len(view) - _HEADER.size - _FOOTER.size:
-        raise CorruptShard(f"{where}: no record of {len(view)} bytes begins here")
-    if _FOOTER.unpack_from(view, _HEADER.size + length)[0] != _masked_crc(buffer[_HEADER.size : -_FOOTER.size]):
-        raise CorruptShard(f"{where}: data's checksum is wrong")
-    return view[_HEADER.size : -_FOOTER.size]
+    return view[_HEADER.size : end]
+
+
+def _fill(file: io.RawIOBase, view: memoryview) -> int:
+    """Reads as much as there is room for; returns how much there was."""
+    filled = 0
+    while filled < len(view) and (count := file.readinto(view[filled:])):
+        filled += count
+    return filled
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> list[int]:

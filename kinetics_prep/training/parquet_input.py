@@ -70,8 +70,8 @@ def fetch(clip: Clip, wanted: Mapping[str, list[int]]) -> reading.Part:
     encoded, frames = {}, {}
     for column, stream in lists.items():
         values = table[column][0].values
-        if values is None:
-            raise CorruptShard(f"its column {column} is empty")
+        if values is None or values.null_count:
+            raise CorruptShard(f"its column {column} lacks images")
         frames[stream] = len(values)
-        encoded[stream] = {k: values[k].as_py() for k in wanted[stream] if k < len(values)}
+        encoded[stream] = {k: memoryview(values[k].as_buffer()).cast("B") for k in wanted[stream] if k < len(values)}
     return reading.Part({name: value for name, value in context.items() if value is not None}, encoded, frames)

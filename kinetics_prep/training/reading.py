@@ -17,6 +17,7 @@ import numpy as np
 from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.training import images
 from kinetics_prep.training.clips import UNLABELLED, Clip, Clips
+from kinetics_prep.training.memory import Memory
 from kinetics_prep.training.order import Once, Order
 from kinetics_prep.training.sampling import Sampler
 
@@ -42,8 +43,8 @@ class Part:
 
     context: Mapping[str, object]
     """The features of `CONTEXT`, without those that the record lacks; text is str."""
-    encoded: Mapping[str, Mapping[int, bytes]]
-    """Stream -> index of a frame -> image, as far as the record has them."""
+    encoded: Mapping[str, Mapping[int, memoryview]]
+    """Stream -> index of a frame -> image, as far as the record has them; until the thread reads another clip."""
     frames: Mapping[str, int]
     """Stream -> how many images the record has."""
 
@@ -165,12 +166,8 @@ class Reader:
             for index in indices:
                 _expect_image(part.encoded[name][index], clip, f"{name} image {index}")
 
-    def batch(self, count: int) -> Batch:
-        """Room for so many samples."""
-        return {name: images.empty((count, *shape)) for name, shape in self.shapes().items()}, np.empty(count, np.int32)
 
-
-def _expect_image(data: bytes, clip: Clip, what: str) -> None:
+def _expect_image(data: memoryview, clip: Clip, what: str) -> None:
     try:
         images.expect(data, clip.height, clip.width)
     except CorruptShard as error:
@@ -193,6 +190,7 @@ class Ahead:
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "clips")
         self._begun: dict[int, Callable[[], Batch]] = collections.OrderedDict()
         self._lock = threading.Lock()
+        self._memory = Memory()
 
     def __len__(self):
         return len(self._steps)
@@ -215,22 +213,22 @@ class Ahead:
 
     def _begin(self, step: int) -> Callable[[], Batch]:
         positions = self._reader.order.positions(step)
-        arrays, class_ids = self._reader.batch(len(positions))
+        shapes = self._reader.shapes().items()
+        arrays = {name: self._memory.empty((len(positions), *shape)) for name, shape in shapes}
         tasks = [
             self._pool.submit(self._reader.fill, position, {name: array[k] for name, array in arrays.items()})
             for k, position in enumerate(positions)
         ]
-        return functools.partial(_finish, tasks, arrays, class_ids)
+        return functools.partial(_finish, tasks, arrays)
 
     def close(self) -> None:
         """Stops what was begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _finish(tasks: list[concurrent.futures.Future], arrays: dict, class_ids: np.ndarray) -> Batch:
+def _finish(tasks: list[concurrent.futures.Future], arrays: dict[str, np.ndarray]) -> Batch:
     found = [task.result() for task in tasks]
     read = [k for k, class_id in enumerate(found) if class_id is not None]
-    class_ids[read] = [found[k] for k in read]
     if len(read) < len(found):
-        return {name: array[read] for name, array in arrays.items()}, class_ids[read]
-    return arrays, class_ids
+        arrays = {name: array[read] for name, array in arrays.items()}
+    return arrays, np.array([found[k] for k in read], np.int32)
