@@ -124,7 +124,7 @@ def frames_of(preview: Preview, sampler: Sampler) -> dict[str, np.ndarray]:
     batch = {}
     for stream in sampler.streams:
         shape = (1, len(draw.indices[stream]), sampler.size, sampler.size, images.CHANNELS[stream])
-        batch[stream] = images.empty(shape)
+        batch[stream] = np.empty(shape, np.uint8)
         encoded = dict(enumerate(preview.encoded[stream]))
         images.stack(encoded, stream, draw, preview.quantizer, batch[stream][0])
     return batch
