@@ -2,8 +2,8 @@
 
     python benchmarks/train_step.py [--rounds 5] [--steps 8] [--batch 4] [--frames 16] [--size 112]
 
-Both train I3D on the same batches of the sample data set, read by the same reader, in turns: a round of ours, a round of
-the other. The loop by hand has no schedule, no history, no guard against losses that are no number, and no checkpoints.
+Both train I3D on the same batches of the sample data set, read by the same reader, in turns: a round of ours, a round
+of the other. The loop by hand has no schedule, no history, no guard against losses that are no number, no checkpoints.
 """
 
 import argparse

@@ -8,7 +8,7 @@ from kinetics_prep.errors import BadOption
 from kinetics_prep.formats import FORMATS
 from kinetics_prep.shards import Layout
 from kinetics_prep.training.predictions import FUSIONS, STREAMS
-from kinetics_prep.training.recipes import PRECISIONS, PROTOCOLS, RECIPES, TrainRecipe, recipe
+from kinetics_prep.training.recipes import PRECISIONS, PROTOCOLS, RECIPES, Plateau, TrainRecipe, recipe
 
 ACCEPTABLE = ("fps", "short-side", "quantizer", "bound")
 """What of the shards may differ from what weights expect, if one says so."""
@@ -84,6 +84,10 @@ def _add_recipe(how) -> None:
         "--batch-at-once", type=int, metavar="N", help="clips that fit in memory: a step is then computed in parts"
     )
     how.add_argument("--learning-rate", nargs="+", metavar="[STEP:]RATE", help="such as 0.1 97000:0.01 108000:0.001")
+    how.add_argument(
+        "--plateau", type=int, metavar="N", help="divide the rate by ten after N evaluations without a lower validation "
+        "loss, twice at most; 0: never"
+    )  # fmt: skip
     how.add_argument("--frames", type=int, metavar="N", help="that a sample spans; default: the model's own")
     how.add_argument("--stride", type=int, metavar="N", help="take every N-th frame of a clip")
     how.add_argument("--size", type=int, metavar="PX", help="side of the crop; default: the model's own")
@@ -109,6 +113,8 @@ def recipe_from(arguments: argparse.Namespace) -> TrainRecipe:
     changes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.learning_rate:
         changes["learning_rates"] = tuple(map(_rate, arguments.learning_rate))
+    if arguments.plateau is not None:
+        changes["plateau"] = Plateau(arguments.plateau) if arguments.plateau else None
     if arguments.no_flip:
         changes["flip"] = False
     name = arguments.recipe or ("i3d-kinetics" if arguments.model == "i3d" else "kinetics")

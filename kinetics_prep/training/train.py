@@ -104,6 +104,11 @@ def prepared(job: TrainJob) -> Iterator[Run]:
     """
     recipe = job.recipe
     module = _module(recipe)
+    if (recipe.plateau or recipe.early_stop) and job.validation is None:
+        raise BadOption(
+            f"recipe {recipe.name} looks at the validation loss, and there is no split for that: name one with "
+            "--validation, or say --plateau 0 and no --early-stop"
+        )
     beginning = weights.load(job.init_from) if job.init_from else None
     transfer.expect(recipe.protocol, beginning and beginning.facts)
     clips = Clips.open(job.data, job.split, job.reading.format)

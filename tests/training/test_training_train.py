@@ -288,6 +288,12 @@ def test_the_learning_rate_falls_with_the_schedule_and_at_a_plateau():
     assert falling.learning_rate(5, [3, 4, 3, 5, 6, 7, 8]) == pytest.approx(0.1)
 
 
+def test_what_looks_at_the_validation_loss_needs_a_validation_split(moving_data, tmp_path):
+    for changes in ({"plateau": Plateau()}, {"early_stop": 2}):
+        with pytest.raises(BadOption, match="there is no split for that: name one with --validation"):
+            trained(job(moving_data, tmp_path / "run", None, **changes))
+
+
 def test_a_run_that_no_longer_improves_ends_early(moving_data, tmp_path):
     entries = trained(job(moving_data, tmp_path / "run", steps=50, evaluate_every=1, early_stop=2, protocol="fixed",
                           init_from=saved(tmp_path / "start.safetensors"), learning_rates=((0, 1e-9),)))  # fmt: skip
