@@ -85,8 +85,8 @@ def _add_recipe(how) -> None:
     )
     how.add_argument("--learning-rate", nargs="+", metavar="[STEP:]RATE", help="such as 0.1 97000:0.01 108000:0.001")
     how.add_argument(
-        "--plateau", type=int, metavar="N", help="divide the rate by ten after N evaluations without a lower validation "
-        "loss, twice at most; 0: never"
+        "--plateau", type=int, metavar="N", help="divide the rate by ten after N evaluations without a lower loss, "
+        "twice at most; 0: never"
     )  # fmt: skip
     how.add_argument("--frames", type=int, metavar="N", help="that a sample spans; default: the model's own")
     how.add_argument("--stride", type=int, metavar="N", help="take every N-th frame of a clip")
