@@ -361,3 +361,23 @@ def test_a_history_ends_before_a_line_that_was_not_finished(tmp_path):
     resumed = history.History.resumed(path, 1)
     resumed.add({"step": 2, "loss": 1.25})
     assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [2.0, 1.25]
+
+
+@pytest.mark.parametrize(
+    "model, stream, frames",
+    [
+        ("convnet-lstm", "rgb", 15),
+        ("convnet-3d", "rgb", None),
+        ("two-stream", "both", None),
+        ("fused-two-stream", "both", 20),
+    ],
+)
+def test_every_model_trains_from_shards_and_is_evaluated(moving_data, tmp_path, model, stream, frames):
+    """I3D is in other tests. Every kind of sample: steps, windows, stacks, both streams."""
+    data = job(moving_data, tmp_path / "run", model=model, stream=stream, frames=frames, steps=1, batch=2)
+    entries = trained(data)
+    assert [set(entry) for entry in entries] == [
+        {"step", "loss", "learning_rate"},
+        {"step", "val_loss", "val_top1", "val_top5"},
+    ]
+    assert 0 < entries[0]["loss"] < 20
