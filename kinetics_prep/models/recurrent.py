@@ -11,6 +11,8 @@ are unlike the others, and uses those of the last step for any beyond. So do we,
 share one.
 """
 
+import functools
+
 import keras
 from keras import ops
 
@@ -37,6 +39,8 @@ class BatchNormLSTM(keras.layers.Layer):
         super().__init__(**more)
         self.units, self.momentum = units, momentum
         self.regularizer = keras.regularizers.get(regularizer)
+        # There a scan has no gradient under XLA, which needs to know beforehand how many steps there will be.
+        self.supports_jit = keras.backend.backend() != "tensorflow"
 
     def get_config(self):
         own = {"units": self.units, "momentum": self.momentum}
@@ -63,38 +67,42 @@ class BatchNormLSTM(keras.layers.Layer):
         gates = ops.swapaxes(ops.matmul(x, self.kernel), 0, 1)  # [T, B, 4 * units]
         steps = ops.shape(gates)[0]
         if training:
-            mean, variance = ops.moments(gates, axes=1)
-            moving = {}
+            of_input = ops.moments(gates, axes=1)
         else:
-            at = ops.minimum(ops.arange(steps), SETTLES - 1)
-            moving = {
-                what: (ops.take(self.mean[what], at, axis=0), ops.take(self.variance[what], at, axis=0))
-                for what in self.gamma
-            }
-            mean, variance = moving.pop("input")
+            of_input = self._moving("input", ops.arange(steps))
+        mean, variance = of_input
         gates = normalise(gates, mean[:, None], variance[:, None], self.gamma["input"]) + self.bias
-        _, told = ops.scan(self._step, self._start(ops.shape(x)[0]), (gates, moving))
+        step = functools.partial(self._step, training=training)
+        _, told = ops.scan(step, self._start(ops.shape(x)[0]), gates)
         if training:
-            self._follow({"input": (mean, variance), "recurrent": told["recurrent"], "cell": told["cell"]}, steps)
+            self._follow({"input": of_input, "recurrent": told["recurrent"], "cell": told["cell"]}, steps)
         return ops.swapaxes(told["h"], 0, 1)
+
+    def _moving(self, what, step):
+        """The moving mean and variance that a step has, or many have."""
+        kept = ops.minimum(step, SETTLES - 1)
+        return ops.take(self.mean[what], kept, axis=0), ops.take(self.variance[what], kept, axis=0)
 
     def _start(self, clips):
         """The state before the first step. What a step hands out is its state: TensorFlow's scan knows no other."""
-        one = {what: ops.zeros(gamma.shape) for what, gamma in self.gamma.items()}
         state = {name: ops.zeros((clips, self.units)) for name in ("h", "c")}
-        return state | {what: (one[what], one[what]) for what in ("recurrent", "cell")}
+        of_batch = {what: (ops.zeros(self.gamma[what].shape),) * 2 for what in ("recurrent", "cell")}
+        return state | of_batch | {"step": ops.zeros((), "int32")}
 
-    def _step(self, state, now):
-        """One step of time. Without moving statistics it takes those of the batch."""
-        gates, moving = now
+    def _step(self, state, gates, training):
+        """One step of time. In training its statistics are those of the batch."""
+
+        def statistics(y, what):
+            return ops.moments(y, axes=0) if training else self._moving(what, state["step"])
+
         recurrent = ops.matmul(state["h"], self.recurrent_kernel)
-        of_recurrent = moving["recurrent"] if moving else ops.moments(recurrent, axes=0)
+        of_recurrent = statistics(recurrent, "recurrent")
         gates = gates + normalise(recurrent, *of_recurrent, self.gamma["recurrent"])
         f, i, o, g = ops.split(gates, 4, axis=-1)
         c = ops.sigmoid(f) * state["c"] + ops.sigmoid(i) * ops.tanh(g)
-        of_cell = moving["cell"] if moving else ops.moments(c, axes=0)
+        of_cell = statistics(c, "cell")
         h = ops.sigmoid(o) * ops.tanh(normalise(c, *of_cell, self.gamma["cell"]) + self.beta)
-        state = {"h": h, "c": c, "recurrent": of_recurrent, "cell": of_cell}
+        state = {"h": h, "c": c, "recurrent": of_recurrent, "cell": of_cell, "step": state["step"] + 1}
         return state, state
 
     def _follow(self, statistics, steps):

@@ -173,8 +173,8 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def of_model(model: keras.Model) -> Arrays:
-    """A model's weights, by name."""
-    return {name: keras.ops.convert_to_numpy(variable) for name, variable in variables(model).items()}
+    """A model's weights, by name; copies, which training does not change."""
+    return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables(model).items()}
 
 
 def restore(model: keras.Model, arrays: Mapping[str, np.ndarray], without: Collection[str] = ()) -> None:

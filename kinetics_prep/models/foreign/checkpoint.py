@@ -48,7 +48,7 @@ class Checkpoint:
             return np.asarray(self._reader.get_tensor(name))
 
     def _as_damage(self):
-        return _AsDamage(self.path, (self._tf.errors.OpError, ValueError, RuntimeError, SystemError))
+        return _AsDamage(self.path, (self._tf.errors.OpError, ValueError, RuntimeError, LookupError))
 
 
 class _AsDamage:

@@ -163,6 +163,7 @@ _STEPS: dict[str, Callable[[_Machine, object], None]] = {
     "SETITEMS": lambda machine, argument: machine.set_items(machine.pop_to_mark()),
     "TUPLE": lambda machine, argument: machine.push(tuple(machine.pop_to_mark())),
     "TUPLE1": lambda machine, argument: machine.tuple_of(1),
+    "TUPLE2": lambda machine, argument: machine.tuple_of(2),
     "TUPLE3": lambda machine, argument: machine.tuple_of(3),
     "MEMOIZE": lambda machine, argument: machine.memo.append(machine.stack[-1]),
     "BINGET": lambda machine, argument: machine.push(machine.memo[argument]),
