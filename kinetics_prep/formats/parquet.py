@@ -62,12 +62,10 @@ def read_row(path: Path, row: int, columns: list[str]) -> pa.Table:
     """Some columns of one row, as a table of one row; nothing else is read but the footer.
 
     Raises:
-      CorruptShard: if the file is no Parquet, is damaged there, or lacks the row or a column.
+      CorruptShard: if the file is no Parquet, is damaged there, lacks the row, or has other columns.
     """
     with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        missing = [column for column in columns if column not in file.schema_arrow.names]
-        if missing:
-            raise CorruptShard(f"{path} lacks the columns {', '.join(missing)}")
+        _expect_schema(file, path)
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if row < rows:
@@ -84,11 +82,15 @@ def read_shard(path: Path) -> Iterator[Record]:
     """
     names = {feature.column: name for name, feature in FEATURES.items()}
     with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        if (file.schema_arrow.names, file.schema_arrow.types) != (SCHEMA.names, SCHEMA.types):
-            raise CorruptShard(f"{path} has other columns than schemas/record.json")
+        _expect_schema(file, path)
         for group in range(file.num_row_groups):
             for row in file.read_row_group(group).to_pylist():
                 yield Record({names[column]: value for column, value in row.items() if value is not None})
+
+
+def _expect_schema(file: pq.ParquetFile, path: Path) -> None:
+    if (file.schema_arrow.names, file.schema_arrow.types) != (SCHEMA.names, SCHEMA.types):
+        raise CorruptShard(f"{path} has other columns than schemas/record.json")
 
 
 @contextlib.contextmanager

@@ -82,18 +82,21 @@ def stack(images: Mapping[int, memoryview], stream: str, draw: Draw, quantizer: 
             out[k] = out[first[index]]
             continue
         first[index] = k
-        pixels = _decoded(images[index], draw.reduce, f"{stream} image {index}")
+        pixels = _decoded(images[index], draw, out.shape[1], f"{stream} image {index}")
         if stream == "rgb":
             _put_frame(pixels, draw, out[k])
         else:
             _put_levels(pixels, draw, quantizer, out[k])
 
 
-def _decoded(data: memoryview, reduce: int, what: str) -> np.ndarray:
+def _decoded(data: memoryview, draw: Draw, size: int, what: str) -> np.ndarray:
     """uint8 [H, W, 3]: red, green and blue."""
-    asked = _RGB if reduce == 1 and _RGB else _REDUCED[reduce]
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), asked | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
+    asked = _RGB if draw.reduce == 1 and _RGB else _REDUCED[draw.reduce]
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), asked | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise CorruptShard(f"{what} does not decode: {error.err}") from None
+    if pixels is None or pixels.shape[0] < draw.top + size or pixels.shape[1] < draw.left + size:
         raise CorruptShard(f"{what} does not decode")
     return pixels if asked == _RGB else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 

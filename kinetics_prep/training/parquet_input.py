@@ -38,6 +38,7 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         if clips.format != "parquet":
             raise BadOption(f"{clips.folder} is read as {clips.format}; this reader takes Parquet")
+        reading.expect_run(first_step, steps, threads)
         reader = reading.Reader(clips, sampler, order, streams, fetch, skipped)
         self._ahead = reading.Ahead(reader, first_step, steps, threads)
 

@@ -83,6 +83,16 @@ class Skipped:
         return len(self._messages)
 
 
+def expect_run(first_step: int, steps: int, threads: int | None) -> None:
+    """Makes sure that there can be so many steps, and threads to read for them.
+
+    Raises:
+      BadOption: if not.
+    """
+    if first_step < 0 or steps < 0 or (threads is not None and threads < 1):
+        raise BadOption(f"{steps} steps from step {first_step} on, {threads} threads: expected 0 or more, of threads 1")
+
+
 def default_threads() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -182,8 +192,6 @@ class Ahead:
 
     def __init__(self, reader: Reader, first_step: int, steps: int, threads: int | None = None):
         threads = threads or default_threads()
-        if first_step < 0 or steps < 0 or threads < 1:
-            raise BadOption(f"{steps} steps from {first_step} on with {threads} threads: expected none below 0, and 1")
         self._reader, self._steps = reader, range(first_step, first_step + steps)
         share = max(1, len(reader.order.positions(first_step)))
         self._ahead = max(1, -(-threads // share))

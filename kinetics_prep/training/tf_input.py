@@ -45,6 +45,7 @@ def batches(
     tf = _tensorflow()
     if clips.format != "tfrecord":
         raise BadOption(f"{clips.folder} is read as {clips.format}; this reader takes TFRecord")
+    reading.expect_run(first_step, steps, threads)
     reader = reading.Reader(clips, sampler, order, streams, fetch, skipped)
     faults: list[RunError] = []
     share = len(order.positions(first_step)) if isinstance(order, Order) else None

@@ -1,0 +1,58 @@
+"""Tiny prepared folders for the trainer's tests, made by the package itself, from its sample, once a session."""
+
+import atexit
+import dataclasses
+import functools
+import shutil
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from conftest import QUICK_TVL1
+
+from kinetics_prep import job, prepare, sample, shards
+from kinetics_prep.recipe import Recipe
+from kinetics_prep.selection import Selection
+from kinetics_prep.sources import Fetching
+
+RECIPE = Recipe(
+    engine="tvl1",
+    fps=Fraction(8),
+    short_side=32,
+    clip_seconds=1.0,
+    min_seconds=0.4,
+    tvl1=QUICK_TVL1,
+    clips_per_shard=2,
+    formats=("tfrecord", "parquet"),
+)
+"""Clips of eight frames, of 32x32 and 56x32 pixels."""
+
+LABELS = ("inspecting telescope", "moving left", "moving right", "zooming in")
+
+
+@functools.cache
+def folder(**settings) -> Path:
+    """A folder of the sample's five training and four validation clips, by `RECIPE` but for some settings.
+
+    Tests share it: those that change it take a `copy`.
+    """
+    output = Path(tempfile.mkdtemp(prefix="kinetics-prep-test-")) / "data"
+    atexit.register(shutil.rmtree, output.parent, ignore_errors=True)
+    make(output, (str(sample.ANNOTATIONS),), dataclasses.replace(RECIPE, **settings))
+    return output
+
+
+def make(output: Path, annotations: tuple[str, ...], recipe: Recipe, videos: Path = sample.VIDEOS) -> None:
+    """Prepares a folder in this thread, without Beam."""
+    asked = job.Job(Selection(annotations), Fetching((str(videos),)), output, recipe)
+    with job.planned(asked) as planned:
+        for task, shard in planned.pending():
+            for row in shards.unsettled(task, shard):
+                prepare.carry_out(row, task, planned.workshop)
+            shards.assemble(task, shard)
+        job.finish(planned)
+
+
+def copy(tmp_path: Path, **settings) -> Path:
+    """A folder that may be changed."""
+    return Path(shutil.copytree(folder(**settings), tmp_path / "copy"))
