@@ -7,15 +7,14 @@
 Makes a folder of clips of 250 frames of 340x256, by `kinetics-prep flow` with a hasty TV-L1, and reads from it what I3D
 trains on: windows of 64 frames, crops of 224, half of them mirrored. "Bare" is what no reader can do without, done by
 the reader's own decoder with as many threads: the same images, in memory already, are decoded and thrown away. The
-two take turns, a round each, and a ratio is the median over rounds of one round's two figures. Files are read from
-the page cache.
+two take turns, a round each, and a ratio is the median over rounds of one round's two figures: of seconds, and of the
+processors' time, which depends less on what else the machine does. Files are read from the page cache.
 """
 
 import argparse
 import concurrent.futures
 import itertools
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -52,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = asked.data or prepared(Path(folder), asked.video, asked.clips)
         print(f"{asked.threads} threads, batches of {asked.batch}, {asked.rounds} rounds of {asked.steps} batches")
-        print("data      streams  clips/s  of bare decoding  ratio")
+        print("data      streams  clips/s  of bare decoding  ratio  of processors' time")
         for format, choice in itertools.product(_READERS, _STREAMS):
             measure(Clips.open(data, "train", format), choice, asked)
 
@@ -91,15 +90,16 @@ def measure(clips: Clips, choice: str, asked: argparse.Namespace) -> None:
     order = Order(len(clips), asked.batch, seed=1)
     images = [list(encoded(clips, sampler, order, position)) for position in range(asked.batch * asked.steps)]
     batches = endless(clips, sampler, order, streams, asked.threads)
-    seconds = {"reader": [], "bare": []}
+    spent = {"reader": [], "bare": []}
     for _ in range(asked.rounds):
         take(batches, asked.threads + 4)  # what was ready, or nearly
-        seconds["reader"].append(timed(lambda: take(batches, asked.steps)))
+        spent["reader"].append(timed(lambda: take(batches, asked.steps)))
         until_quiet()
-        seconds["bare"].append(timed(lambda: decode_all(images, asked.threads)))
-    rates = {name: len(images) / statistics.median(taken) for name, taken in seconds.items()}
-    ratio = statistics.median(bare / reader for bare, reader in zip(seconds["bare"], seconds["reader"]))
-    print(f"{clips.format:9} {choice:7} {rates['reader']:8.1f} {rates['bare']:17.1f}  {ratio:5.2f}", flush=True)
+        spent["bare"].append(timed(lambda: decode_all(images, asked.threads)))
+    rates = {name: len(images) / np.median(taken, 0)[0] for name, taken in spent.items()}
+    ratio, of_time = np.median(np.divide(spent["bare"], spent["reader"]), 0)
+    print(f"{clips.format:9} {choice:7} {rates['reader']:8.1f} {rates['bare']:17.1f}  {ratio:5.2f}", end="")
+    print(f"  {of_time:20.2f}", flush=True)
 
 
 def take(batches: Iterator, count: int) -> None:
@@ -115,10 +115,11 @@ def until_quiet() -> None:
         time.sleep(0.1)
 
 
-def timed(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
+def timed(work: Callable[[], None]) -> tuple[float, float]:
+    """Seconds, and seconds of processors."""
+    began = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began[0], time.process_time() - began[1]
 
 
 def encoded(clips: Clips, sampler: Sampler, order: Order, position: int) -> Iterator[np.ndarray]:
