@@ -28,6 +28,7 @@ from kinetics_prep.models.weights import Facts, Weights
 from kinetics_prep.training import checkpoints, devices, evaluation, metrics, normalise, samples, transfer
 from kinetics_prep.training.clips import Clips
 from kinetics_prep.training.history import History
+from kinetics_prep.training.optimizer import sgd
 from kinetics_prep.training.order import Once, Order
 from kinetics_prep.training.reading import Skipped
 from kinetics_prep.training.recipes import TrainRecipe
@@ -116,6 +117,7 @@ def prepared(job: TrainJob) -> Iterator[Run]:
         digest = folder.describe(_asked(job, clips, facts))
         devices.make_deterministic(recipe.seed)
         found = devices.found()
+        found.expect_share(recipe.batch_at_once)
         with devices.policy(recipe.precision), devices.shared(found):
             core = _core(recipe, module, facts)
             if beginning:
@@ -211,11 +213,7 @@ def _compiled(core, module, recipe: TrainRecipe, facts: Facts, found: devices.De
     if recipe.protocol == "fixed":
         transfer.freeze(core, module)
     model = normalise.from_uint8(core, facts.quantizer)
-    optimizer = keras.optimizers.SGD(
-        recipe.learning_rate(0),
-        momentum=recipe.momentum,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
-    )
+    optimizer = sgd(recipe.learning_rate(0), recipe.momentum, recipe.accumulate, len(found.names))
     # On a CPU what XLA makes of a 3D convolution takes several times as long.
     model.compile(optimizer, cross_entropy, jit_compile=False if found.kind == "cpu" else "auto")
     model.optimizer.build(model.trainable_variables)
