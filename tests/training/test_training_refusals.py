@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import small
 from test_training_train import job, saved, told, trained
 
+from kinetics_prep import cli
+from kinetics_prep.cli.common import INTERRUPTED
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, NoRoom
 from kinetics_prep.models import MODELS
 from kinetics_prep.record import FEATURES
@@ -137,6 +139,19 @@ def test_a_stop_does_not_wait_for_an_evaluation_which_comes_when_the_run_goes_on
         assert (run.step, run.is_over) == (2, False)
     assert [set(entry) & {"loss", "val_loss"} for entry in told(asked.output)] == [{"loss"}] * 2
     assert trained(asked) == trained(job(moving_data, tmp_path / "whole", steps=2, evaluate_every=2, batch=2))
+
+
+def test_a_run_that_is_stopped_before_its_first_step_says_so(moving_data, tmp_path, monkeypatch, capsys):
+    carry_out = train.carry_out
+
+    def stopped(run):
+        run.stop.set()
+        carry_out(run)
+
+    monkeypatch.setattr(train, "carry_out", stopped)
+    command = ["train", "--data", str(moving_data), "--model", "small", "--recipe", "small", "--size", "32"]
+    assert cli.main([*command, "--output", str(tmp_path / "run")]) == INTERRUPTED
+    assert "stopped after step 0 of 400; the same command goes on from there" in capsys.readouterr().out
 
 
 def test_weights_that_are_no_numbers_are_never_gone_on_from(moving_data, tmp_path):
