@@ -195,8 +195,9 @@ def _trained(run, seconds: float) -> int:
     from kinetics_prep.report.progress import format_duration
 
     recipe, output = run.job.recipe, run.job.output
-    title = f"{recipe.model}, {recipe.stream}, recipe {recipe.name}, {recipe.protocol}\n{output}"
-    curves.curves_picture(curves.read_history(run.folder.history), title).save(output / "curves.png", format="PNG")
+    if run.step:
+        title = f"{recipe.model}, {recipe.stream}, recipe {recipe.name}, {recipe.protocol}\n{output}"
+        curves.curves_picture(curves.read_history(run.folder.history), title).save(output / "curves.png", format="PNG")
     if len(run.skipped):
         print(
             f"{len(run.skipped)} clips could not be read and were skipped, {run.skipped.times} times", file=sys.stderr

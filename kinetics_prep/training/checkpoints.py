@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, numpy, safe_open
 
 from kinetics_prep.atomic import atomic
-from kinetics_prep.errors import CorruptShard
+from kinetics_prep.errors import CorruptShard, Diverged
 
 KEPT = 2
 
@@ -22,14 +22,30 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 
 def write(folder: Path, step: int, model: keras.Model, digest: str) -> Path:
-    """Writes the state of a compiled model after `step` steps, and takes away what is older than the last two."""
+    """Writes the state of a compiled model after `step` steps, and takes away what is older than the last two.
+
+    Raises:
+      Diverged: if a number in it is not finite; nobody could go on from there.
+    """
     path = folder / f"step-{step:08d}.safetensors"
     arrays = {name: np.array(variable.numpy(), order="C") for name, variable in _variables(model).items()}
+    _expect_finite(arrays, step)
+    # Its own `save_file` tells of a full disk in words alone.
+    data = numpy.save(arrays, {"step": str(step), "digest": digest})
     with atomic(path, folder) as temporary:
-        numpy.save_file(arrays, temporary, {"step": str(step), "digest": digest})
+        temporary.write_bytes(data)
     for old in found(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
+
+
+def _expect_finite(arrays: dict[str, np.ndarray], step: int) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise Diverged(
+                f"after step {step} {name} holds values that are no numbers. Try a lower learning rate in another "
+                "--output; checkpoints that are there are of before"
+            )
 
 
 def found(folder: Path) -> list[Path]:
@@ -60,6 +76,8 @@ def restore(path: Path, model: keras.Model, digest: str) -> int:
         raise CorruptShard(f"{path} does not read as a checkpoint: {error}") from None
     if facts.get("digest") != digest:
         raise CorruptShard(f"{path} is of another run: digest {facts.get('digest')!r}, expected {digest!r}")
+    if facts.get("step") != str(step_of(path)):
+        raise CorruptShard(f"{path} is of step {facts.get('step')!r}: it was renamed")
     expected = {name: (tuple(variable.shape), str(variable.dtype)) for name, variable in variables.items()}
     there = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     if differing := sorted(name for name in expected.keys() | there.keys() if expected.get(name) != there.get(name)):

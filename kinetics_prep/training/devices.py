@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import keras
 
+from kinetics_prep.errors import BadOption
+
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
@@ -18,6 +20,18 @@ class Devices:
         return (
             f"{len(self.names)} {self.kind.upper()}{'s' if len(self.names) > 1 else ''}, by {keras.backend.backend()}"
         )
+
+    def expect_share(self, clips: int) -> None:
+        """Refuses a batch that cannot be dealt to all devices in equal shares.
+
+        Raises:
+          BadOption: if so.
+        """
+        if clips % len(self.names):
+            raise BadOption(
+                f"{clips} clips at once cannot be shared by {self} equally: take a multiple of {len(self.names)} with "
+                "--batch or --batch-at-once, or let the program see fewer devices (CUDA_VISIBLE_DEVICES)"
+            )
 
 
 def found() -> Devices:

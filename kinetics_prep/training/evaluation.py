@@ -87,6 +87,7 @@ class Network:
             raise BadOption(f"--frames is {span}, and {module.SPEC.title} takes a multiple of {window}")
         if span < 1:
             raise BadOption(f"--frames is {span}, expected 1 or more")
+        expect_span(module, facts.stream, facts.size, span)
         core = module.build(facts.classes, facts.stream, facts.size)
         weights.restore(core, found.arrays)
         return cls(path, facts, module.SPEC, forward(normalise.from_uint8(core, quantizer)), span)
@@ -102,6 +103,19 @@ class Network:
         origin = f"{self.path.name}: {facts.origin}"
         ids = (tuple(clip_ids), class_ids.astype(np.int64))
         return Predictions(facts.model, facts.stream, origin, tuple(labels), *ids, logits)
+
+
+def expect_span(module, stream: str, size: int, span: int) -> None:
+    """Refuses a number of frames that a model of any length would only stumble over when it meets them.
+
+    Args:
+      module: a row of `models.MODELS`.
+
+    Raises:
+      BadOption: if so.
+    """
+    if span not in (module.SPEC.train_span, module.SPEC.test_span):
+        module.build(2, stream, size, span=module.SPEC.window or span)
 
 
 def span_at_test(spec: Spec, stride: int) -> int:
@@ -221,6 +235,8 @@ def logits_of(model: Forward, spec: Spec, batches: Iterable, span: int) -> Itera
       float32 [B, classes], int32 [B].
     """
     for inputs, class_ids in batches:
+        if not len(class_ids):  # none of its clips could be read
+            continue
         streams = {name: np.asarray(value) for name, value in inputs.items()}
         yield clip_logits(model, spec, streams, span), np.asarray(class_ids)
 

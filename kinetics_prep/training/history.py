@@ -4,11 +4,18 @@
 {"step": 12, "val_loss": 5.8, "val_top1": 0.02, "val_top5": 0.08} what the validation split came to after it.
 """
 
+import contextlib
 import dataclasses
 import json
+import logging
+import math
+import os
 from pathlib import Path
 
 from kinetics_prep.atomic import atomic
+from kinetics_prep.errors import CorruptShard
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -22,8 +29,14 @@ class History:
 
     @classmethod
     def resumed(cls, path: Path, step: int) -> "History":
-        """The history up to a step; what a killed run had added after it goes, for it will be gone through again."""
+        """The history up to a step; what a killed run had added after it goes, for it will be gone through again.
+
+        Raises:
+          CorruptShard: if a line is none that a run wrote. The file is as it was.
+        """
         entries = [entry for entry in read(path) if entry["step"] <= step]
+        if step and not any("loss" in entry and entry["step"] == step for entry in entries):
+            log.warning("%s lacks step %d, from which the run goes on: it knows of no evaluation since", path, step)
         with atomic(path, path.parent) as temporary:
             temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries), "utf-8")
         return cls(path, [entry for entry in entries if "val_loss" in entry])
@@ -36,6 +49,11 @@ class History:
             file.write(f"{json.dumps(entry)}\n")
         if self.listener is not None:
             self.listener.add(entry)
+
+    def sync(self) -> None:
+        """Has what was added reach the disk: a checkpoint must not outlive what was told before it."""
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+            os.fsync(file.fileno())
 
     @property
     def validation_losses(self) -> list[float]:
@@ -53,18 +71,36 @@ class History:
 
 
 def read(path: Path) -> list[dict]:
-    """The entries of a file; a line that a killed run left unfinished, and what follows it, is left out."""
-    entries = []
+    """The entries of a file; a last line that a killed run left unfinished is left out.
+
+    Raises:
+      CorruptShard: if another line is none that a run wrote.
+    """
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
-        return entries
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
-            break
-        entries.append(entry)
+        return []
+    except OSError as error:
+        raise CorruptShard(f"{path} cannot be read: {error.strerror}") from None
+    entries = [_entry(line) for line in lines]
+    if entries and entries[-1] is None:
+        entries.pop()
+    if None in entries:
+        raise CorruptShard(
+            f"line {1 + entries.index(None)} of {path} is none that a run writes, and others follow it: mend it, or "
+            "begin in another --output"
+        )
     return entries
+
+
+def _entry(line: str) -> dict | None:
+    """What a line says; None if a run does not write such."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+        return None
+    needed = ("val_loss", "val_top1") if "val_loss" in entry else ("loss",)
+    numbers = (entry.get(name) for name in needed)
+    return entry if all(isinstance(value, int | float) and math.isfinite(value) for value in numbers) else None

@@ -30,4 +30,5 @@ def _scaled(stream: str, levels, quantizer: str | None):
         scale, offset = _FLOW[quantizer]
     else:
         raise BadOption(f"flow was quantized by {quantizer!r}, expected one of {', '.join(_FLOW)}")
-    return keras.layers.Rescaling(scale, offset, name=f"normalise_{stream}")(levels)
+    # In float32 under any policy: bfloat16 holds no more than the levels, and would round what becomes of them.
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name=f"normalise_{stream}")(levels)

@@ -22,7 +22,7 @@ TRAIN_EPILOG = """\
 examples:
   kinetics-prep train --data k400 --stream rgb --model i3d --recipe i3d-kinetics --batch-at-once 48
       the paper's run: 384 clips a step, here in eight parts, on all GPUs that there are
-  kinetics-prep train --data ucf101 --stream rgb --recipe ucf101-hmdb51 --init-from rgb-kinetics400.safetensors
+  kinetics-prep train --data ucf101 --validation test --recipe ucf101-hmdb51 --init-from rgb-kinetics400.safetensors
       the paper's transfer: a new last layer, and all of it trained on (--protocol full-ft)
   kinetics-prep train --data small --recipe small --frames 16 --size 112
       something that two cores can do

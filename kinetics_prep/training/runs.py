@@ -12,9 +12,10 @@ RUN/
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
+import re
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -23,6 +24,9 @@ import kinetics_prep
 from kinetics_prep import recipe
 from kinetics_prep.atomic import taken, write_json
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
+
+_BEGUN = re.compile(r"[0-9a-f]{32}-.+")
+"""Names that `atomic` gives to what is not whole yet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +67,27 @@ class RunFolder:
           BadOption: if it cannot be made or written to.
           OtherRecipe: if another run has it.
         """
+        with contextlib.ExitStack() as stack:
+            with self._written_to():
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(taken(self.path))
+                self._tidy()
+            yield
+
+    @contextlib.contextmanager
+    def _written_to(self) -> Iterator[None]:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with taken(self.path):
-                yield
+            yield
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise BadOption(f"--output {self.path} cannot be written to: {error.filename}: {error.strerror}") from None
+
+    def _tidy(self) -> None:
+        """Takes away what a killed run had begun to write: each may be as large as a checkpoint."""
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob("*-*"):
+                if _BEGUN.fullmatch(path.name):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
 
     def describe(self, asked: dict) -> str:
         """Writes what the run is, or makes sure that it is what it was begun as.
@@ -91,25 +110,29 @@ class RunFolder:
                     f"{self.path} holds another run: {differing}. Use the same settings to go on, or another --output"
                 )
         else:
-            write_json(self.described, {"digest": digest, "asked": asked, "versions": versions()}, self.path)
+            with self._written_to():
+                write_json(self.described, {"digest": digest, "asked": asked, "versions": versions()}, self.path)
         return digest
 
     def _read(self) -> dict:
         try:
             found = json.loads(self.described.read_text("utf-8"))
-            if isinstance(found["digest"], str) and isinstance(found["asked"], dict):
+            kinds = {"digest": str, "asked": dict, "versions": dict}
+            if all(isinstance(found[name], kind) for name, kind in kinds.items()):
                 return found
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptShard(f"{self.described} cannot be read: {error!r}") from None
         raise CorruptShard(f"{self.described} describes no run")
 
     def changed_versions(self) -> list[str]:
         """Versions that are not those that the run was begun with: its loss curve may differ from here on."""
-        begun = self._read().get("versions", {})
+        begun = self._read()["versions"]
         return [f"{name} {begun.get(name)}, now {now}" for name, now in versions().items() if begun.get(name) != now]
 
 
 def versions() -> dict[str, str]:
     """Of what computes."""
     backend = keras.backend.backend()
-    return {"kinetics-prep": kinetics_prep.__version__, "keras": keras.__version__, backend: version(backend)}
+    # Asked of the module: TensorFlow is packaged under several names.
+    version = importlib.import_module(backend).__version__
+    return {"kinetics-prep": kinetics_prep.__version__, "keras": keras.__version__, backend: version}

@@ -25,6 +25,10 @@ class Reading:
     """That decode; None for one a processor."""
     skip_corrupt: bool = False
 
+    def __post_init__(self):
+        if self.threads is not None and self.threads < 1:
+            raise BadOption(f"--threads is {self.threads}, expected 1 or more")
+
 
 @contextlib.contextmanager
 def batches(

@@ -26,8 +26,9 @@ from kinetics_prep.models import MODELS, weights
 from kinetics_prep.models.spec import Options
 from kinetics_prep.models.weights import Facts, Weights
 from kinetics_prep.training import checkpoints, devices, evaluation, metrics, normalise, samples, transfer
-from kinetics_prep.training.clips import Clips
+from kinetics_prep.training.clips import UNLABELLED, Clips
 from kinetics_prep.training.history import History
+from kinetics_prep.training.optimizer import sgd
 from kinetics_prep.training.order import Once, Order
 from kinetics_prep.training.reading import Skipped
 from kinetics_prep.training.recipes import TrainRecipe
@@ -56,6 +57,12 @@ class TrainJob:
     """What of the data may differ from what the weights to begin from expect; see `samples.expect`."""
     checkpoint_minutes: float = 10.0
     tensorboard: bool = False
+
+    def __post_init__(self):
+        if not self.checkpoint_minutes >= 0:
+            raise BadOption(f"--checkpoint-minutes is {self.checkpoint_minutes}, expected 0 or more")
+        if self.recipe.early_stop and self.validation is None:
+            raise BadOption("--early-stop needs a split to look at: --validation NAME")
 
 
 @dataclasses.dataclass
@@ -91,7 +98,9 @@ class Run:
         """Whether the last step is done, or the validation split has not improved for long."""
         recipe = self.job.recipe
         patience = recipe.early_stop
-        return self.step >= recipe.steps or bool(patience and self.history.evaluations_since_best() >= patience)
+        seen = self.validation is None or self.step in self.history.evaluated
+        is_last = self.step >= recipe.steps and seen
+        return is_last or bool(patience and self.history.evaluations_since_best() >= patience)
 
 
 @contextlib.contextmanager
@@ -114,18 +123,30 @@ def prepared(job: TrainJob) -> Iterator[Run]:
     clips = Clips.open(job.data, job.split, job.reading.format)
     validation = Clips.open(job.data, job.validation, job.reading.format) if job.validation else None
     facts = _facts(job, module, clips)
+    for each in filter(None, (clips, validation)):
+        _expect_labelled(each)
+    _sampler(recipe, module, facts, train=True).expect(clips.short_side)
+    evaluation.expect_span(module, recipe.stream, facts.size, facts.span)
+    if recipe.plateau and validation is None:
+        log.warning(
+            "recipe %s lowers the learning rate when the validation loss has stopped falling, and there is no "
+            "validation split: it will not. Name one with --validation, or give steps with --learning-rate",
+            recipe.name,
+        )
     if beginning:
         samples.expect(clips, beginning.facts, recipe.stream, job.accept)
     folder = RunFolder(job.output)
     with folder.taken():
-        digest = folder.describe(_asked(job, clips, facts))
         devices.make_deterministic(recipe.seed)
         found = devices.found()
+        found.expect_share(recipe.batch_at_once)
         with devices.policy(recipe.precision), devices.shared(found):
             core = _core(recipe, module, facts)
             if beginning:
                 log.info(transfer.begin(core, module, recipe.stream, facts.labels, beginning))
             model = _compiled(core, module, recipe, facts, found)
+            # Not before all else is well: a folder that was taken by what could never run would refuse what can.
+            digest = folder.describe(_asked(job, clips, validation, facts))
             step = _restored(folder, model, digest)
             history = History.resumed(folder.history, step)
             with _board(job, folder) as history.listener:
@@ -187,11 +208,23 @@ def _facts(job: TrainJob, module, clips: Clips) -> Facts:
     )
 
 
-def _asked(job: TrainJob, clips: Clips, facts: Facts) -> dict:
+def _expect_labelled(clips: Clips) -> None:
+    without = int((clips.class_ids == UNLABELLED).sum())
+    if without:
+        raise BadOption(
+            f"{without} of the {len(clips)} clips of split {clips.split} of {clips.folder} have no label: it can "
+            "neither be trained on nor validated with"
+        )
+
+
+def _asked(job: TrainJob, clips: Clips, validation: Clips | None, facts: Facts) -> dict:
     """Everything that decides the loss curve."""
+    data = {"split": job.split, "validation": job.validation, "clips": len(clips), "content": _content(clips)}
+    if validation and (job.recipe.plateau or job.recipe.early_stop):
+        data["validation content"] = _content(validation)
     return {
         "recipe": job.recipe.settings(),
-        "data": {"split": job.split, "validation": job.validation, "clips": len(clips), "content": _content(clips)},
+        "data": data,
         "labels": list(facts.labels),
         "init_from": sha256_of(job.init_from) if job.init_from else None,
         "backend": keras.backend.backend(),
@@ -216,13 +249,10 @@ def _compiled(core, module, recipe: TrainRecipe, facts: Facts, found: devices.De
     if recipe.protocol == "fixed":
         transfer.freeze(core, module)
     model = normalise.from_uint8(core, facts.quantizer)
-    optimizer = keras.optimizers.SGD(
-        recipe.learning_rate(0),
-        momentum=recipe.momentum,
-        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
-    )
-    # On a CPU what XLA makes of a 3D convolution takes several times as long.
-    model.compile(optimizer, cross_entropy, jit_compile=False if found.kind == "cpu" else "auto")
+    optimizer = sgd(recipe.learning_rate(0), recipe.momentum, recipe.accumulate, len(found.names))
+    # On a CPU what XLA makes of a 3D convolution takes TensorFlow's time several times over. JAX has nothing else.
+    without_xla = found.kind == "cpu" and keras.backend.backend() == "tensorflow"
+    model.compile(optimizer, cross_entropy, jit_compile=False if without_xla else "auto")
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -266,12 +296,14 @@ def carry_out(run: Run) -> None:
       CorruptShard: if a record does not read back, unless such are to be skipped.
     """
     recipe = run.job.recipe
-    while True:
+    while not run.stop.is_set():
         if run.step and (run.step % recipe.evaluate_every == 0 or run.step == recipe.steps):
             if run.step not in run.history.evaluated:
                 _evaluate(run)
             _save(run)
-        if run.is_over or run.stop.is_set():
+        if run.is_over:
+            return
+        if run.stop.is_set():
             break
         fit(run, min(recipe.steps, (run.step // recipe.evaluate_every + 1) * recipe.evaluate_every))
     _save(run)
@@ -288,8 +320,11 @@ def fit(run: Run, until: int) -> None:
 
 
 def sampler_of(run: Run, train: bool) -> Sampler:
-    recipe, facts = run.job.recipe, run.facts
-    offsets = run.module.SPEC.offsets(recipe.stream, facts.span)
+    return _sampler(run.job.recipe, run.module, run.facts, train)
+
+
+def _sampler(recipe: TrainRecipe, module, facts: Facts, train: bool) -> Sampler:
+    offsets = module.SPEC.offsets(recipe.stream, facts.span)
     return Sampler(offsets, facts.size, train, recipe.flip and train, recipe.stride, recipe.seed, facts.span)
 
 
@@ -327,6 +362,7 @@ class _Steps(keras.callbacks.Callback):
         if run.stop.is_set():
             self.model.stop_training = True
         elif now - self._saved > 60 * run.job.checkpoint_minutes:
+            run.history.sync()
             checkpoints.write(run.folder.checkpoints, run.step, self.model, run.digest)
             self._saved = now
 
@@ -345,8 +381,14 @@ def _evaluate(run: Run) -> None:
         return
     recipe, order = run.job.recipe, Once(len(run.validation), run.job.recipe.batch_at_once)
     sampler = sampler_of(run, train=False)
+    found = []
     with samples.batches(run.validation, sampler, order, run.job.reading, run.skipped) as batches:
-        found = list(evaluation.logits_of(run.forward, run.module.SPEC, batches, run.facts.span))
+        for each in evaluation.logits_of(run.forward, run.module.SPEC, batches, run.facts.span):
+            found.append(each)
+            if run.stop.is_set():
+                return  # looked at again when the run goes on
+    if not found:
+        raise CorruptShard(f"none of the {len(run.validation)} clips of {run.job.validation} can be read")
     logits, class_ids = (np.concatenate(parts) for parts in zip(*found))
     scores, loss = metrics.score(logits, class_ids), metrics.cross_entropy(logits, class_ids)
     if all(scores.top1 > before["val_top1"] for before in run.history.evaluations):
@@ -357,5 +399,6 @@ def _evaluate(run: Run) -> None:
 
 
 def _save(run: Run) -> None:
+    run.history.sync()
     checkpoints.write(run.folder.checkpoints, run.step, run.model, run.digest)
     weights.save(run.folder.weights, Weights(run.facts, weights.of_model(run.core)))

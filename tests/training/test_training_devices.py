@@ -34,26 +34,32 @@ from kinetics_prep.training.recipes import TrainRecipe
 from kinetics_prep.training.samples import Reading
 
 MODELS["small"] = small
-settings = {"size": 32, "dropout": 0.0, "flip": False, "evaluate_every": 3, "protocol": "fixed"}
-recipe = TrainRecipe(model="small", steps=3, batch=4, learning_rates=((0, 0.5),), **settings)
+settings = {"batch": 4, "size": 32, "dropout": 0.0, "flip": False, "evaluate_every": 3, "protocol": "fixed"}
+settings |= json.loads(sys.argv[7])
+recipe = TrainRecipe(model="small", steps=3, learning_rates=((0, 0.5),), **settings)
 data, output = Path(sys.argv[1]), Path(sys.argv[2])
 job = train.TrainJob(recipe, data, output, validation="val", init_from=Path(sys.argv[6]), reading=Reading("parquet"))
 with train.prepared(job) as run:
-    print(run.devices, file=sys.stderr)
+    print(f"{run.devices}, compiled by XLA: {bool(run.model.jit_compile)}", file=sys.stderr)
     train.carry_out(run)
 """
 
 
-def history(data, output, backend, devices, start):
+def history(data, output, backend, devices, start, **settings):
+    ended = train(data, output, backend, devices, start, **settings)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    # JAX computes one operation after the other without: on a CPU that takes twice as long.
+    by = f"by {backend}, compiled by XLA: {backend == 'jax'}"
+    assert f"{devices} CPU{'s' if devices > 1 else ''}, {by}" in ended.stderr
+    return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
 
+
+def train(data, output, backend, devices, start, **settings):
     here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     environment = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "-c", TRAIN, str(data), str(output), json.dumps(here), backend, str(devices), str(start)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert f"{devices} CPU{'s' if devices > 1 else ''}, by {backend}" in ended.stderr
-    return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+    return subprocess.run([*command, json.dumps(settings)], env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +90,17 @@ def test_so_does_jax(moving_data, tmp_path, alone, start):
     one, two = (history(moving_data, tmp_path / f"run{k}", "jax", k, start) for k in (1, 2))
     assert losses(two) == pytest.approx(losses(one), abs=1e-4)
     assert [set(entry) for entry in one] == [set(entry) for entry in alone]
+
+
+def test_two_devices_share_each_part_of_a_batch(moving_data, tmp_path, alone, start):
+    for name, settings in {"float32": {}, "float16": {"precision": "mixed_float16"}}.items():
+        entries = history(moving_data, tmp_path / name, "tensorflow", 2, start, accumulate=2, **settings)
+        assert losses(entries) == pytest.approx(losses(alone), abs=1e-4 if name == "float32" else 2e-2)
+
+
+def test_a_batch_that_devices_cannot_share_equally_is_refused(moving_data, tmp_path, start):
+    ended = train(moving_data, tmp_path / "run", "tensorflow", 2, start, batch=3)
+    assert "BadOption: 3 clips at once cannot be shared by 2 CPUs, by tensorflow equally" in ended.stderr
 
 
 def losses(entries):
