@@ -63,6 +63,11 @@ class TrainJob:
             raise BadOption(f"--checkpoint-minutes is {self.checkpoint_minutes}, expected 0 or more")
         if self.recipe.early_stop and self.validation is None:
             raise BadOption("--early-stop needs a split to look at: --validation NAME")
+        if self.recipe.plateau and self.validation is None:
+            raise BadOption(
+                f"recipe {self.recipe.name} lowers the learning rate when the validation loss has stopped falling, and "
+                "there is no split to look at: say --validation NAME, or --plateau 0 and steps with --learning-rate"
+            )
 
 
 @dataclasses.dataclass
@@ -113,11 +118,6 @@ def prepared(job: TrainJob) -> Iterator[Run]:
     """
     recipe = job.recipe
     module = _module(recipe)
-    if (recipe.plateau or recipe.early_stop) and job.validation is None:
-        raise BadOption(
-            f"recipe {recipe.name} looks at the validation loss, and there is no split for that: name one with "
-            "--validation, or say --plateau 0 and no --early-stop"
-        )
     beginning = weights.load(job.init_from) if job.init_from else None
     transfer.expect(recipe.protocol, beginning and beginning.facts)
     clips = Clips.open(job.data, job.split, job.reading.format)
@@ -127,12 +127,6 @@ def prepared(job: TrainJob) -> Iterator[Run]:
         _expect_labelled(each)
     _sampler(recipe, module, facts, train=True).expect(clips.short_side)
     evaluation.expect_span(module, recipe.stream, facts.size, facts.span)
-    if recipe.plateau and validation is None:
-        log.warning(
-            "recipe %s lowers the learning rate when the validation loss has stopped falling, and there is no "
-            "validation split: it will not. Name one with --validation, or give steps with --learning-rate",
-            recipe.name,
-        )
     if beginning:
         samples.expect(clips, beginning.facts, recipe.stream, job.accept)
     folder = RunFolder(job.output)

@@ -73,18 +73,6 @@ def test_clips_without_labels_are_refused(moving_data, tmp_path, monkeypatch, sp
         trained(job(moving_data, tmp_path / "run"))
 
 
-def test_settings_that_would_do_nothing_are_told(moving_data, tmp_path, caplog):
-    with pytest.raises(BadOption, match="--early-stop needs a split to look at"):
-        job(moving_data, tmp_path / "run", None, early_stop=2)
-    with pytest.raises(BadOption, match="--threads is 0"):
-        Reading(threads=0)
-    with pytest.raises(BadOption, match="--checkpoint-minutes is nan"):
-        job(moving_data, tmp_path / "run", checkpoint_minutes=float("nan"))
-    caplog.set_level(logging.WARNING, "kinetics_prep")
-    with train.prepared(job(moving_data, tmp_path / "run", None, plateau=Plateau())):
-        assert "there is no validation split: it will not" in caplog.text
-
-
 def test_the_validation_split_is_part_of_a_run_where_it_decides_the_curve(moving_data):
     clips = {name: Clips.open(moving_data, name) for name in ("train", "val")}
     for changes, matters in (({}, False), ({"plateau": Plateau()}, True), ({"early_stop": 3}, True)):
@@ -246,3 +234,12 @@ def test_levels_are_scaled_in_float32_under_any_policy():
     levels = np.arange(1, 255, dtype=np.uint8).reshape(1, -1, 1, 1, 2)
     found = np.asarray(model.predict_on_batch({"flow": levels}))
     assert found.ravel() == pytest.approx((levels.ravel() - 128.0) / 127, abs=1e-6)
+
+
+def test_settings_that_would_do_nothing_are_refused(moving_data, tmp_path):
+    with pytest.raises(BadOption, match="--early-stop needs a split to look at"):
+        job(moving_data, tmp_path / "run", None, early_stop=2)
+    with pytest.raises(BadOption, match="--threads is 0"):
+        Reading(threads=0)
+    with pytest.raises(BadOption, match="--checkpoint-minutes is nan"):
+        job(moving_data, tmp_path / "run", checkpoint_minutes=float("nan"))
