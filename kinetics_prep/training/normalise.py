@@ -30,5 +30,6 @@ def _scaled(stream: str, levels, quantizer: str | None):
         scale, offset = _FLOW[quantizer]
     else:
         raise BadOption(f"flow was quantized by {quantizer!r}, expected one of {', '.join(_FLOW)}")
-    # In float32 under any policy: bfloat16 holds no more than the levels, and would round what becomes of them.
-    return keras.layers.Rescaling(scale, offset, dtype="float32", name=f"normalise_{stream}")(levels)
+    # In float32 under any policy: bfloat16 holds no more than the levels, and would round what becomes of them. And not
+    # by `keras.layers.Rescaling`, which asks for TensorFlow whatever the backend.
+    return keras.ops.cast(levels, "float32") * scale + offset

@@ -20,6 +20,9 @@ from kinetics_prep.models import weights
 TRAIN = """
 import json, sys
 sys.path[:0] = json.loads(sys.argv[3])
+settings = json.loads(sys.argv[7])
+if settings.pop("without_tensorflow", False):
+    sys.modules["tensorflow"] = None
 from pathlib import Path
 
 if sys.argv[4] == "tensorflow":
@@ -34,8 +37,8 @@ from kinetics_prep.training.recipes import TrainRecipe
 from kinetics_prep.training.samples import Reading
 
 MODELS["small"] = small
-settings = {"batch": 4, "size": 32, "dropout": 0.0, "flip": False, "evaluate_every": 3, "protocol": "fixed"}
-settings |= json.loads(sys.argv[7])
+same = {"batch": 4, "size": 32, "dropout": 0.0, "flip": False, "evaluate_every": 3, "protocol": "fixed"}
+settings = same | settings
 recipe = TrainRecipe(model="small", steps=3, learning_rates=((0, 0.5),), **settings)
 data, output = Path(sys.argv[1]), Path(sys.argv[2])
 job = train.TrainJob(recipe, data, output, validation="val", init_from=Path(sys.argv[6]), reading=Reading("parquet"))
@@ -96,6 +99,12 @@ def test_two_devices_share_each_part_of_a_batch(moving_data, tmp_path, alone, st
     for name, settings in {"float32": {}, "float16": {"precision": "mixed_float16"}}.items():
         entries = history(moving_data, tmp_path / name, "tensorflow", 2, start, accumulate=2, **settings)
         assert losses(entries) == pytest.approx(losses(alone), abs=1e-4 if name == "float32" else 2e-2)
+
+
+def test_jax_needs_no_tensorflow(moving_data, tmp_path, start):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    assert len(history(moving_data, tmp_path / "run", "jax", 1, start, without_tensorflow=True)) == 4
 
 
 def test_a_batch_that_devices_cannot_share_equally_is_refused(moving_data, tmp_path, start):
