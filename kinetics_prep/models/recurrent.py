@@ -64,6 +64,7 @@ class BatchNormLSTM(keras.layers.Layer):
         return (*shape[:-1], self.units)
 
     def call(self, x, training=False):
+        training = training and self.trainable  # frozen, it keeps to what it knows, as Keras's batch norm does
         gates = ops.swapaxes(ops.matmul(x, self.kernel), 0, 1)  # [T, B, 4 * units]
         steps = ops.shape(gates)[0]
         if training:

@@ -127,7 +127,7 @@ def prepared(job: TrainJob) -> Iterator[Run]:
         _expect_labelled(each)
     _sampler(recipe, module, facts, train=True).expect(clips.short_side)
     evaluation.expect_span(module, recipe.stream, facts.size, facts.span)
-    if beginning:
+    if beginning and beginning.facts.model != transfer.IMAGE_MODEL:
         samples.expect(clips, beginning.facts, recipe.stream, job.accept)
     folder = RunFolder(job.output)
     with folder.taken():

@@ -26,6 +26,10 @@ def expect(protocol: str, beginning: Facts | None) -> None:
             f"--protocol original begins with nothing or with weights of images, and these are of {beginning.model}, "
             f"{beginning.origin}: take fixed or full-ft"
         )
+    if protocol != "original" and beginning and beginning.model == IMAGE_MODEL:
+        raise BadOption(
+            f"--protocol {protocol} begins with weights of videos, and these are of images: take --protocol original"
+        )
     if protocol != "original" and beginning is None:
         raise BadOption(f"--protocol {protocol} needs weights to begin from: --init-from FILE")
 

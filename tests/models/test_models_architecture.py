@@ -14,6 +14,7 @@ from model_cases import arrays, inputs
 from kinetics_prep.errors import BadOption
 from kinetics_prep.models import MODELS, describe, i3d, weights
 from kinetics_prep.models.inception import Builder
+from kinetics_prep.models.recurrent import BatchNormLSTM
 from kinetics_prep.models.spec import PAPER, Options, Spec
 
 CASES = [(name, stream) for name, module in MODELS.items() for stream in module.SPEC.streams]
@@ -356,3 +357,14 @@ def test_tensorflow_and_jax_agree(tmp_path):
     for name, logits in here.items():
         assert np.ptp(logits) > 0.1
         np.testing.assert_allclose(told[name], logits, atol=1e-4, err_msg=name)
+
+
+def test_a_frozen_lstm_keeps_its_statistics_and_goes_by_them():
+    layer = BatchNormLSTM(3, momentum=0.5)
+    x = np.random.RandomState(0).standard_normal((4, 5, 6)).astype(np.float32)
+    layer(x)
+    layer.trainable = False
+    before = [keras.ops.convert_to_numpy(variable) for variable in layer.weights]
+    found = layer(x, training=True)
+    assert np.array_equal(found, layer(x, training=False))
+    assert all(np.array_equal(a, keras.ops.convert_to_numpy(b)) for a, b in zip(before, layer.weights))

@@ -381,3 +381,18 @@ def test_every_model_trains_from_shards_and_is_evaluated(moving_data, tmp_path, 
         {"step", "val_loss", "val_top1", "val_top5"},
     ]
     assert 0 < entries[0]["loss"] < 20
+
+
+def test_original_begins_with_weights_of_images_inflated(moving_data, tmp_path):
+    from kinetics_prep.models import inception
+
+    images = inception.build(7, 32)
+    facts = weights.Facts(model=inception.NAME, stream="rgb", classes=7, size=32, origin="ImageNet")
+    weights.save(tmp_path / "images.safetensors", weights.Weights(facts, weights.of_model(images)))
+    asked = job(moving_data, tmp_path / "run", None, model="i3d", frames=9, init_from=tmp_path / "images.safetensors")
+    with train.prepared(asked) as run:
+        found = weights.of_model(run.core)
+    kernel = weights.of_model(images)["Conv2d_1a_7x7.conv_2d/kernel"]
+    assert found["Conv3d_1a_7x7.conv_3d/kernel"] == pytest.approx(np.repeat(kernel[None] / 7, 7, axis=0))
+    with pytest.raises(BadOption, match="--protocol full-ft begins with weights of videos"):
+        trained(dataclasses.replace(asked, recipe=dataclasses.replace(asked.recipe, protocol="full-ft")))
