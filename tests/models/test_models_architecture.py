@@ -276,7 +276,6 @@ def lstm_by_hand(arrays, x):
 
 
 def lstm(momentum=0.9):
-
     frames = keras.Input((None, 6))
     return keras.Model(frames, BatchNormLSTM(3, momentum, name="LSTM")(frames))
 
