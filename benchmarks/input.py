@@ -8,11 +8,15 @@ Makes a folder of clips of 250 frames of 340x256, by `kinetics-prep flow` with a
 trains on: windows of 64 frames, crops of 224, half of them mirrored. "Bare" is what no reader can do without, done by
 the reader's own decoder with as many threads: the same images, in memory already, are decoded and thrown away. The
 two take turns, a round each, and a ratio is the median over rounds of one round's two figures: of seconds, and of the
-processors' time, which depends less on what else the machine does. Files are read from the page cache.
+processors' time, which depends less on what else the machine does. Files are read from the page cache. Last come the
+decoders that there are to choose from, with one thread.
 """
 
 import argparse
+import collections
 import concurrent.futures
+import functools
+import io
 import itertools
 import os
 import subprocess
@@ -26,6 +30,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import cv2
 import numpy as np
+import tensorflow as tf
+from PIL import Image
 
 from kinetics_prep import ffmpeg_tool, sample
 from kinetics_prep.training import parquet_input, reading, tf_input
@@ -45,8 +51,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=16, help="to prepare")
     parser.add_argument("--threads", type=int, default=reading.default_threads())
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=4, help="batches a round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=8, help="batches a round")
+    parser.add_argument("--rounds", type=int, default=7)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = asked.data or prepared(Path(folder), asked.video, asked.clips)
@@ -54,6 +60,7 @@ def main() -> None:
         print("data      streams  clips/s  of bare decoding  ratio  of processors' time")
         for format, choice in itertools.product(_READERS, _STREAMS):
             measure(Clips.open(data, "train", format), choice, asked)
+        compare_decoders(Clips.open(data, "train", "tfrecord"), asked.rounds)
 
 
 def prepared(folder: Path, videos: list[Path], clips: int) -> Path:
@@ -91,11 +98,14 @@ def measure(clips: Clips, choice: str, asked: argparse.Namespace) -> None:
     images = [list(encoded(clips, sampler, order, position)) for position in range(asked.batch * asked.steps)]
     batches = endless(clips, sampler, order, streams, asked.threads)
     spent = {"reader": [], "bare": []}
+    # The same threads in each round: fresh ones would begin with fresh memory.
+    pool = concurrent.futures.ThreadPoolExecutor(asked.threads)
+    decode_all(images, pool)
     for _ in range(asked.rounds):
         take(batches, asked.threads + 4)  # what was ready, or nearly
         spent["reader"].append(timed(lambda: take(batches, asked.steps)))
         until_quiet()
-        spent["bare"].append(timed(lambda: decode_all(images, asked.threads)))
+        spent["bare"].append(timed(lambda: decode_all(images, pool)))
     rates = {name: len(images) / np.median(taken, 0)[0] for name, taken in spent.items()}
     ratio, of_time = np.median(np.divide(spent["bare"], spent["reader"]), 0)
     print(f"{clips.format:9} {choice:7} {rates['reader']:8.1f} {rates['bare']:17.1f}  {ratio:5.2f}", end="")
@@ -132,14 +142,37 @@ def encoded(clips: Clips, sampler: Sampler, order: Order, position: int) -> Iter
         yield from (np.array(data) for data in found.values())
 
 
-def decode_all(images: list[list[np.ndarray]], threads: int) -> None:
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        list(pool.map(decode_clip, images))
+def decode_all(images: list[list[np.ndarray]], pool: concurrent.futures.Executor) -> None:
+    collections.deque(pool.map(decode_clip, images), 0)
 
 
 def decode_clip(images: list[np.ndarray]) -> None:
     for image in images:
         cv2.imdecode(image, cv2.IMREAD_COLOR)
+
+
+def compare_decoders(clips: Clips, rounds: int) -> None:
+    """Prints what an image takes by each of three decoders that give the same pixels."""
+    tf.config.set_visible_devices([], "GPU")
+    decoders = {
+        "opencv": lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR),
+        "pillow": lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
+        "tensorflow": lambda data: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
+    }
+    for stream in ("rgb", "flow"):
+        found = tf_input.fetch(clips[0], {stream: list(range(0, clips[0].frames, 2))})
+        images = [bytes(data) for data in found.encoded[stream].values()]
+        spent = {name: [] for name in decoders}
+        for _ in range(rounds + 1):
+            for name, decode in decoders.items():
+                spent[name].append(timed(functools.partial(decode_by, decode, images))[1])
+        told = (f"{name} {np.median(taken[1:]) / len(images) * 1e6:.0f}" for name, taken in spent.items())
+        print(f"{stream}: processors' microseconds an image: {', '.join(told)}")
+
+
+def decode_by(decode: Callable[[bytes], object], images: list[bytes]) -> None:
+    for data in images:
+        decode(data)
 
 
 def endless(clips: Clips, sampler: Sampler, order: Order, streams: tuple[str, ...], threads: int) -> Iterator:

@@ -76,8 +76,8 @@ def read_at(path: Path, offset: int, buffer: np.ndarray) -> memoryview:
     """The one raw record that begins at `offset` and fills `buffer`, header and footer included.
 
     Args:
-      buffer: uint8 [bytes], which is overwritten; what is returned is a part of it. Fresh memory for each record would
-        cost more than to read it.
+      buffer: uint8 [bytes], which is overwritten; what is returned is a part of it. The same one may do for many
+        records: fresh memory costs time as well.
 
     Raises:
       CorruptShard: if the file cannot be read, or there is no such record.

@@ -1,7 +1,7 @@
 """Memory for batches, used again once nobody holds a batch of it.
 
 A batch of 64-frame samples is hundreds of megabytes. Taken afresh from the system each time, every page of it
-costs a fault and is zeroed first: together nearly as much as to decode what goes there.
+would cost a fault, and be zeroed first.
 """
 
 import collections

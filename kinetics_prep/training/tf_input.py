@@ -121,7 +121,7 @@ def _value(values: list):
 
 
 def _buffer(size: int) -> np.ndarray:
-    """Memory of this thread, uint8 [size]; the same each time, as fresh memory costs more than to read a record."""
+    """Memory of this thread, uint8 [size]; the same each time."""
     if getattr(_own, "memory", None) is None or len(_own.memory) < size:
         _own.memory = np.empty(size, np.uint8)
     return _own.memory[:size]
