@@ -89,11 +89,12 @@ class RunFolder:
                     with contextlib.suppress(OSError):
                         path.unlink()
 
-    def describe(self, asked: dict) -> str:
+    def describe(self, asked: dict, computes: str) -> str:
         """Writes what the run is, or makes sure that it is what it was begun as.
 
         Args:
           asked: everything that decides the loss curve, as plain values.
+          computes: on what, in words; may change, and is told of then.
 
         Returns:
           Its digest.
@@ -111,7 +112,9 @@ class RunFolder:
                 )
         else:
             with self._written_to():
-                write_json(self.described, {"digest": digest, "asked": asked, "versions": versions()}, self.path)
+                write_json(
+                    self.described, {"digest": digest, "asked": asked, "versions": versions(computes)}, self.path
+                )
         return digest
 
     def _read(self) -> dict:
@@ -124,15 +127,21 @@ class RunFolder:
             raise CorruptShard(f"{self.described} cannot be read: {error!r}") from None
         raise CorruptShard(f"{self.described} describes no run")
 
-    def changed_versions(self) -> list[str]:
-        """Versions that are not those that the run was begun with: its loss curve may differ from here on."""
+    def changed_versions(self, computes: str) -> list[str]:
+        """Versions and devices that are not those that the run was begun with: its loss curve may differ from here on.
+
+        Batch norm sees a device's share of a batch.
+        """
         begun = self._read()["versions"]
-        return [f"{name} {begun.get(name)}, now {now}" for name, now in versions().items() if begun.get(name) != now]
+        return [
+            f"{name} {begun.get(name)}, now {now}" for name, now in versions(computes).items() if begun.get(name) != now
+        ]
 
 
-def versions() -> dict[str, str]:
-    """Of what computes."""
+def versions(computes: str) -> dict[str, str]:
+    """Of what computes, and on what."""
     backend = keras.backend.backend()
     # Asked of the module: TensorFlow is packaged under several names.
     version = importlib.import_module(backend).__version__
-    return {"kinetics-prep": kinetics_prep.__version__, "keras": keras.__version__, backend: version}
+    ours = {"kinetics-prep": kinetics_prep.__version__, "keras": keras.__version__}
+    return ours | {backend: version, "devices": computes}

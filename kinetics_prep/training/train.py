@@ -140,8 +140,8 @@ def prepared(job: TrainJob) -> Iterator[Run]:
                 log.info(transfer.begin(core, module, recipe.stream, facts.labels, beginning))
             model = _compiled(core, module, recipe, facts, found)
             # Not before all else is well: a folder that was taken by what could never run would refuse what can.
-            digest = folder.describe(_asked(job, clips, validation, facts))
-            step = _restored(folder, model, digest)
+            digest = folder.describe(_asked(job, clips, validation, facts), str(found))
+            step = _restored(folder, model, digest, str(found))
             history = History.resumed(folder.history, step)
             with _board(job, folder) as history.listener:
                 forward = evaluation.forward(model)
@@ -258,7 +258,7 @@ def cross_entropy(class_ids, logits):
     return keras.losses.sparse_categorical_crossentropy(class_ids, logits, from_logits=True)
 
 
-def _restored(folder: RunFolder, model: keras.Model, digest: str) -> int:
+def _restored(folder: RunFolder, model: keras.Model, digest: str, computes: str) -> int:
     """Puts the model into the state of the last checkpoint that reads back; returns the steps done.
 
     Raises:
@@ -271,7 +271,7 @@ def _restored(folder: RunFolder, model: keras.Model, digest: str) -> int:
         except CorruptShard as error:
             log.warning("%s; trying the one before", error)
             continue
-        if changed := folder.changed_versions():
+        if changed := folder.changed_versions(computes):
             log.warning("begun with %s: the loss curve may differ from here on", "; ".join(changed))
         return step
     if found:

@@ -200,7 +200,7 @@ def test_only_what_happens_to_the_folder_is_said_of_it(tmp_path):
 def test_a_description_that_is_none_is_an_error(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(CorruptShard, match=r"run\.json (cannot be read|describes no run)"):
-        RunFolder(tmp_path).describe({})
+        RunFolder(tmp_path).describe({}, "1 CPU")
 
 
 @pytest.mark.parametrize(
@@ -243,3 +243,14 @@ def test_settings_that_would_do_nothing_are_refused(moving_data, tmp_path):
         Reading(threads=0)
     with pytest.raises(BadOption, match="--checkpoint-minutes is nan"):
         job(moving_data, tmp_path / "run", checkpoint_minutes=float("nan"))
+
+
+def test_a_run_that_goes_on_with_other_versions_or_devices_says_so(moving_data, tmp_path, caplog):
+    asked = job(moving_data, tmp_path / "run", None, steps=1)
+    trained(asked)
+    path = tmp_path / "run" / "run.json"
+    begun = json.loads(path.read_text())
+    path.write_text(json.dumps(begun | {"versions": begun["versions"] | {"devices": "8 GPUs, by tensorflow"}}))
+    caplog.set_level(logging.WARNING, "kinetics_prep")
+    trained(asked)
+    assert "begun with devices 8 GPUs, by tensorflow, now 1 CPU, by tensorflow: the loss curve may" in caplog.text
