@@ -58,13 +58,16 @@ def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
     return list(range(count))
 
 
-def read_row(path: Path, row: int, columns: list[str]) -> pa.Table:
+def read_row(path: Path, row: int, columns: list[str], verify: bool = True) -> pa.Table:
     """Some columns of one row, as a table of one row; nothing else is read but the footer.
+
+    Args:
+      verify: whether to check checksums, which takes longer than all else.
 
     Raises:
       CorruptShard: if the file is no Parquet, is damaged there, lacks the row, or has other columns.
     """
-    with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=verify) as file:
         _expect_schema(file, path)
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows

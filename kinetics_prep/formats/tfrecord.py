@@ -72,12 +72,13 @@ def read_bytes(path: Path) -> Iterator[bytes]:
             yield data
 
 
-def read_at(path: Path, offset: int, buffer: np.ndarray) -> memoryview:
+def read_at(path: Path, offset: int, buffer: np.ndarray, verify: bool = True) -> memoryview:
     """The one raw record that begins at `offset` and fills `buffer`, header and footer included.
 
     Args:
       buffer: uint8 [bytes], which is overwritten; what is returned is a part of it. The same one may do for many
         records: fresh memory costs time as well.
+      verify: whether to check the data's checksum. That of the length is checked in any case.
 
     Raises:
       CorruptShard: if the file cannot be read, or there is no such record.
@@ -96,8 +97,10 @@ def read_at(path: Path, offset: int, buffer: np.ndarray) -> memoryview:
                 piece = slice(begin, min(begin + _PIECE_BYTES, end))
                 if _fill(file, view[piece]) != piece.stop - begin:
                     raise CorruptShard(f"{where}: file ends inside a record of {length} bytes")
-                crc = google_crc32c.extend(crc, buffer[piece])  # of an array: keeps no other thread waiting
-            if _fill(file, view[end:]) != _FOOTER.size or _FOOTER.unpack_from(view, end)[0] != _masked(crc):
+                if verify:
+                    crc = google_crc32c.extend(crc, buffer[piece])  # of an array: keeps no other thread waiting
+            whole = _fill(file, view[end:]) == _FOOTER.size
+            if not whole or (verify and _FOOTER.unpack_from(view, end)[0] != _masked(crc)):
                 raise CorruptShard(f"{where}: data's checksum is wrong")
     except OSError as error:
         raise CorruptShard(f"{where}: cannot be read: {error.strerror}") from None

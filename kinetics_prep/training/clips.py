@@ -64,6 +64,8 @@ class Clips:
     """Of the clips."""
     table: np.ndarray
     """int64 [clips, 7]: number of the shard, place, bytes, class id, frames, height, width."""
+    checked: set = dataclasses.field(default_factory=set, repr=False)
+    """What was read and whole once: readers check sums at a process's first reading, as shards do not change."""
 
     @classmethod
     def open(cls, folder: Path, split: str, format: str | None = None) -> "Clips":

@@ -58,7 +58,7 @@ class Batches(keras.utils.PyDataset):
         self._ahead.close()
 
 
-def fetch(clip: Clip, wanted: Mapping[str, list[int]]) -> reading.Part:
+def fetch(clip: Clip, wanted: Mapping[str, list[int]], verify: bool = True) -> reading.Part:
     """Reads some images of a clip from a Parquet file: all of the columns that hold them, and nothing of others.
 
     Raises:
@@ -66,7 +66,7 @@ def fetch(clip: Clip, wanted: Mapping[str, list[int]]) -> reading.Part:
     """
     columns = {FEATURES[name].column: name for name in reading.CONTEXT}
     lists = {FEATURES[f"{reading.PREFIX[stream]}image/encoded"].column: stream for stream in wanted}
-    table = parquet.read_row(clip.path, clip.place, [*columns, *lists])
+    table = parquet.read_row(clip.path, clip.place, [*columns, *lists], verify)
     context = {name: table[column][0].as_py() for column, name in columns.items()}
     encoded, frames = {}, {}
     for column, stream in lists.items():

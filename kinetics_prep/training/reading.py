@@ -49,8 +49,8 @@ class Part:
     """Stream -> how many images the record has."""
 
 
-Fetch = Callable[[Clip, Mapping[str, list[int]]], Part]
-"""Reads one clip; it is told which images of each stream are wanted, in ascending order."""
+Fetch = Callable[[Clip, Mapping[str, list[int]], bool], Part]
+"""Reads one clip; it is told which images of each stream are wanted, in ascending order, and whether to check sums."""
 
 
 class Skipped:
@@ -154,10 +154,12 @@ class Reader:
     def _read(self, clip: Clip, epoch: int, out: Mapping[str, np.ndarray]) -> None:
         draw = self.sampler.draw(clip.clip_id, epoch, clip.frames, clip.height, clip.width)
         wanted = {name: np.unique(draw.indices[name]).tolist() for name in self.streams}
-        part = self.fetch(clip, wanted)
+        checked = (clip.clip_id, self.streams)
+        part = self.fetch(clip, wanted, checked not in self.clips.checked)
         self._expect(part, clip, wanted)
         for name in self.streams:
             images.stack(part.encoded[name], name, draw, self.clips.quantizer, out[name])
+        self.clips.checked.add(checked)
 
     def _expect(self, part: Part, clip: Clip, wanted: Mapping[str, list[int]]) -> None:
         known = {

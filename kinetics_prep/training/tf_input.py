@@ -99,14 +99,14 @@ def faults_of(dataset) -> Iterator[None]:
         raise
 
 
-def fetch(clip: Clip, wanted: Mapping[str, list[int]]) -> reading.Part:
+def fetch(clip: Clip, wanted: Mapping[str, list[int]], verify: bool = True) -> reading.Part:
     """Reads some images of a clip from a TFRecord file; all of the record, whose checksum is checked.
 
     Raises:
       CorruptShard: if the record cannot be read.
     """
     names = {f"{reading.PREFIX[stream]}image/encoded": stream for stream in wanted}
-    record = tfrecord.read_at(clip.path, clip.place, _buffer(clip.bytes))
+    record = tfrecord.read_at(clip.path, clip.place, _buffer(clip.bytes), verify)
     context, values, lengths = sequence_example.pick(record, {name: wanted[stream] for name, stream in names.items()})
     return reading.Part(
         {name: _value(context[name]) for name in reading.CONTEXT if name in context},

@@ -303,6 +303,7 @@ def test_the_next_clip_of_the_order_stands_in_for_a_corrupt_one(name, tmp_path):
     order = Order(len(clips), 4, seed=5)
     whole = read(clips, order=order, steps=5)
     damage(clips, 3)
+    clips = Clips.open(clips.folder, "train", name)  # as another process would, which has checked none
     found = read(clips, order=order, steps=5, skipped=skipped)
     samples = [(images, ids, k) for images, ids in whole for k in range(4)]
     for step, (images, ids) in enumerate(found):
@@ -335,6 +336,7 @@ def test_once_through_a_corrupt_clip_is_left_out(name, tmp_path):
     whole = read(clips, CENTRE, Once(len(clips), 2), steps=3)
     damage(clips, 2)
     damage(clips, 4)
+    clips = Clips.open(clips.folder, "train", name)
     found = read(clips, CENTRE, Once(len(clips), 2), steps=3, skipped=skipped)
     ids = np.concatenate([ids for _, ids in found])
     assert ids.tolist() == clips.class_ids[[0, 1, 3]].tolist()
@@ -542,3 +544,18 @@ except MissingTool as error:
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert "jax TFRecord is read through tf.data, and TensorFlow is not there" in ended.stdout
+
+
+def test_sums_are_checked_at_the_first_reading_alone(name, tmp_path, monkeypatch):
+    clips = Clips.open(copy(tmp_path), "train", name)
+    asked, module = [], {"tfrecord": tf_input, "parquet": parquet_input}[name]
+
+    def noted(clip, wanted, verify=True, fetch=module.fetch):
+        asked.append((clip.clip_id, verify))
+        return fetch(clip, wanted, verify)
+
+    monkeypatch.setattr(module, "fetch", noted)
+    for verify in (True, False):
+        asked.clear()
+        read(clips, order=Order(len(clips), len(clips)), steps=1)
+        assert sorted(asked) == sorted((clip_id, verify) for clip_id in clips.ids)
