@@ -5,6 +5,8 @@ would cost a fault, and be zeroed first.
 """
 
 import collections
+import contextlib
+import ctypes
 import math
 import threading
 import weakref
@@ -12,8 +14,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Numbers of parameters in glibc's malloc.h."""
+
+_KEPT_BYTES = 256 << 20
+
 _ALIGNED_BYTES = 64
 """Where TensorFlow takes an array as it is; others it copies."""
+
+
+def keep_freed() -> None:
+    """Has glibc keep what is freed, up to 256 MB, for the next allocation, and not give it back to the system.
+
+    Each decoded image is freed at once, and the next one asks for as much. TensorFlow's generators set the limit to
+    128 KB, half an image, once in a process; whoever reads through one sets it after that.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES // 8)
 
 
 class Memory:

@@ -17,7 +17,7 @@ import numpy as np
 from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.training import images
 from kinetics_prep.training.clips import UNLABELLED, Clip, Clips
-from kinetics_prep.training.memory import Memory
+from kinetics_prep.training.memory import Memory, keep_freed
 from kinetics_prep.training.order import Once, Order
 from kinetics_prep.training.sampling import Sampler
 
@@ -194,6 +194,7 @@ class Ahead:
 
     def __init__(self, reader: Reader, first_step: int, steps: int, threads: int | None = None):
         threads = threads or default_threads()
+        keep_freed()
         self._reader, self._steps = reader, range(first_step, first_step + steps)
         share = max(1, len(reader.order.positions(first_step)))
         self._ahead = max(1, -(-threads // share))
