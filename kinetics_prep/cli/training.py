@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from kinetics_prep.cli.common import INTERRUPTED, OK, notices
-from kinetics_prep.errors import MissingTool
+from kinetics_prep.errors import BadOption, MissingTool
 
 
 def add_commands(commands) -> None:
@@ -235,7 +235,7 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> int:
         if ready.skipped:
             print(f"{len(ready.skipped)} clips could not be read and were left out", file=sys.stderr)
         if len(found) > 1 and found[0].is_labelled.any():
-            with contextlib.suppress(comparison.BadOption):
+            with contextlib.suppress(BadOption):
                 print(f"\n{comparison.compare((None, said) for said in found).text()}\n")
         print(f"{output}: predictions and confusion matrices")
     return OK

@@ -62,7 +62,7 @@ def read_row(path: Path, row: int, columns: list[str], verify: bool = True) -> p
     """Some columns of one row, as a table of one row; nothing else is read but the footer.
 
     Args:
-      verify: whether to check checksums, which takes longer than all else.
+      verify: whether to check checksums.
 
     Raises:
       CorruptShard: if the file is no Parquet, is damaged there, lacks the row, or has other columns.

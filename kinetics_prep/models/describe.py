@@ -22,7 +22,7 @@ class Row:
     test: dict[str, int]
     """The same at test."""
     parameters: dict[str, int]
-    """With 400 classes, for each stream that it can be built for."""
+    """For each stream that it can be built for."""
 
 
 def in_words(classes: int = CLASSES) -> list[str]:

@@ -6,7 +6,7 @@ the steps that deepmind/kinetics-i3d's README gives for its checkpoints.
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from kinetics_prep.errors import BadOption
@@ -33,7 +33,7 @@ class Plateau:
         _expect("plateau factor", self.factor, 0 < self.factor < 1, "between 0 and 1")
         _expect("plateau drops", self.drops, self.drops >= 1, "1 or more")
 
-    def scale(self, losses: list[float]) -> float:
+    def scale(self, losses: Sequence[float]) -> float:
         """What to multiply the learning rate with after such validation losses, the first one first."""
         lowest, waited, dropped = float("inf"), 0, 0
         for loss in losses:
@@ -105,7 +105,7 @@ class TrainRecipe:
         """Clips that all devices together compute at once."""
         return self.batch // self.accumulate
 
-    def learning_rate(self, step: int, validation_losses: list[float] = []) -> float:  # noqa: B006
+    def learning_rate(self, step: int, validation_losses: Sequence[float] = ()) -> float:
         """The learning rate of a step, from 0, after such evaluations."""
         rate = next(rate for first, rate in reversed(self.learning_rates) if first <= step)
         return rate * (self.plateau.scale(validation_losses) if self.plateau else 1.0)

@@ -92,11 +92,9 @@ def expect_labels(clips: Clips, facts: Facts) -> None:
       BadOption: if not; the message names the first class that differs.
     """
     there = tuple(clips.labels)
-    if not facts.labels and len(there) == facts.classes:
-        return
-    if there == facts.labels:
-        return
     if len(there) != facts.classes:
         raise BadOption(f"{clips.folder} has {len(there)} classes, and the weights know {facts.classes}")
+    if not facts.labels or there == facts.labels:
+        return
     place = next(k for k, (one, other) in enumerate(zip(there, facts.labels)) if one != other)
     raise BadOption(f"class {place} is {there[place]!r} in {clips.folder} and {facts.labels[place]!r} to the weights")

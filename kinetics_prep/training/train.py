@@ -226,7 +226,7 @@ def _asked(job: TrainJob, clips: Clips, validation: Clips | None, facts: Facts) 
 
 
 def _content(clips: Clips) -> str:
-    """Stands for what the clips hold: their ids, where they stand, and the recipe that they were prepared by."""
+    """Stands for what the clips hold: their ids, classes and lengths, in order, and the recipe of their preparation."""
     digest = hashlib.sha256(clips.digest.encode())
     for clip_id, class_id, frames in zip(clips.ids, clips.class_ids.tolist(), clips.table[:, 4].tolist()):
         digest.update(f"{clip_id} {class_id} {frames}\n".encode())
