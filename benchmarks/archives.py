@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep.plan import PlanRow
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.sources import archive_index, seek_points
 from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.fetching import Fetching

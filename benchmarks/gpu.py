@@ -36,10 +36,11 @@ import numpy as np
 import tvl1 as on_cpu
 from stages import main as print_stages
 
-from kinetics_prep import flow, quantize
+from kinetics_prep import flow
 from kinetics_prep.errors import ClipError
 from kinetics_prep.flow import cuda_kernels, numpy_kernels
 from kinetics_prep.flow.cuda import CLIPS_AT_A_TIME
+from kinetics_prep.media import quantize
 
 PARAMETERS = on_cpu.PARAMETERS
 PASS_BYTES = (2 * 6 + 4) * 4

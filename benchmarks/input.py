@@ -33,11 +33,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from kinetics_prep import ffmpeg_tool, sample
-from kinetics_prep.training import parquet_input, reading, tf_input
-from kinetics_prep.training.clips import Clips
-from kinetics_prep.training.order import Order
-from kinetics_prep.training.sampling import Sampler
+from kinetics_prep import sample
+from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.reading import parquet_input, tf_input
+from kinetics_prep.reading import reader as reading
+from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading.order import Order
+from kinetics_prep.reading.sampling import Sampler
 
 _HASTY = ("--tvl1", "warps=2", "iterations=15")
 _READERS = {"tfrecord": tf_input.fetch, "parquet": parquet_input.fetch}

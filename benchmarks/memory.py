@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep import ffmpeg_tool
+from kinetics_prep.media import ffmpeg as ffmpeg_tool
 
 _HASTY = ("--tvl1", "scales=1", "warps=1", "iterations=1")
 

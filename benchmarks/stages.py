@@ -6,7 +6,7 @@ python benchmarks/stages.py FOLDER
 import sys
 from pathlib import Path
 
-from kinetics_prep import tables
+from kinetics_prep.storage import tables
 
 _STAGES = ("seconds_fetch", "seconds_decode", "seconds_flow", "seconds_encode")
 

@@ -24,7 +24,9 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import loopback
 
-from kinetics_prep import ledger, sample, tables
+from kinetics_prep import sample
+from kinetics_prep.dataset import ledger
+from kinetics_prep.storage import tables
 
 _QUICK = (
     *("--fps", "5", "--short-side", "32", "--clip-seconds", "1", "--min-seconds", "0.4"),

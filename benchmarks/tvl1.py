@@ -25,10 +25,11 @@ import cv2
 import numba
 import numpy as np
 
-from kinetics_prep import flow, quantize, video
+from kinetics_prep import flow
 from kinetics_prep.errors import ClipError
 from kinetics_prep.flow import numba_kernels, numpy_kernels, simd, tvl1
 from kinetics_prep.flow.simd import fma, splat, sqrt, total
+from kinetics_prep.media import quantize, video
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PARAMETERS = flow.TVL1()

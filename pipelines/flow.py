@@ -5,8 +5,9 @@ Takes the flags of `kinetics-prep flow`; those it does not know go to Apache Bea
 
 import argparse
 
-from kinetics_prep import options
-from kinetics_prep.beam import flow, runners
+from kinetics_prep.beam import graph as flow
+from kinetics_prep.beam import runners
+from kinetics_prep.cli import options
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -9,10 +9,10 @@ import loopback
 import numpy as np
 import pytest
 
-from kinetics_prep import ffmpeg_tool
+from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.flow import TVL1
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.recipe import Recipe
+from kinetics_prep.media import ffmpeg as ffmpeg_tool
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from conftest import QUICK_TVL1
 
-from kinetics_prep import job, prepare, sample, shards
-from kinetics_prep.recipe import Recipe
-from kinetics_prep.selection import Selection
+from kinetics_prep import sample
+from kinetics_prep.annotations.selection import Selection
+from kinetics_prep.dataset import shards
+from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs import prepare as job
 from kinetics_prep.sources import Fetching
 
 RECIPE = Recipe(

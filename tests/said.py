@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from kinetics_prep.training.clips import UNLABELLED
+from kinetics_prep.reading.clips import UNLABELLED
 from kinetics_prep.training.predictions import Predictions
 
 LABELS = ("air drumming", 'café, "crème"', "日本", "tap dancing", "using segway", "yoga")

@@ -199,10 +199,10 @@ def only_import(module: str, line: str) -> Import:
 @pytest.mark.parametrize(
     "module, line",
     [
-        ("kinetics_prep.video", "from kinetics_prep.beam import stages"),
-        ("kinetics_prep.video", "import kinetics_prep.report.sheet"),
-        ("kinetics_prep.video", "from kinetics_prep import cli"),
-        ("kinetics_prep.video", "def trim():\n    from kinetics_prep.beam.stages import Trim"),
+        ("kinetics_prep.media.video", "from kinetics_prep.beam import stages"),
+        ("kinetics_prep.media.video", "import kinetics_prep.report.sheet"),
+        ("kinetics_prep.media.video", "from kinetics_prep import cli"),
+        ("kinetics_prep.media.video", "def trim():\n    from kinetics_prep.beam.stages import Trim"),
         ("kinetics_prep.flow.opencv", "from kinetics_prep.training import input"),
         ("kinetics_prep.beam.stages", "from kinetics_prep.training.input import batches"),
         ("kinetics_prep.beam.stages", "from kinetics_prep.models import i3d"),
@@ -211,8 +211,8 @@ def only_import(module: str, line: str) -> Import:
         ("kinetics_prep.training.train", "from kinetics_prep.beam import flow"),
         ("kinetics_prep.report.sheet", "from kinetics_prep.beam import flow"),
         ("kinetics_prep.schemas", "from kinetics_prep.errors import CorruptShard"),
-        ("kinetics_prep.beam.flow", "from kinetics_prep.cli import main"),
-        ("kinetics_prep.beam.flow", "from pipelines import flow"),
+        ("kinetics_prep.beam.graph", "from kinetics_prep.cli import main"),
+        ("kinetics_prep.beam.graph", "from pipelines import flow"),
         ("pipelines.flow", "from kinetics_prep import cli"),
     ],
 )
@@ -223,13 +223,13 @@ def test_an_import_that_points_up_is_seen(module, line):
 @pytest.mark.parametrize(
     "module, line",
     [
-        ("kinetics_prep.video", "from kinetics_prep import flow, schemas"),
-        ("kinetics_prep.video", "import kinetics_prep"),
-        ("kinetics_prep.beam.stages", "from kinetics_prep.video import trim"),
+        ("kinetics_prep.media.video", "from kinetics_prep import flow, schemas"),
+        ("kinetics_prep.media.video", "import kinetics_prep"),
+        ("kinetics_prep.beam.stages", "from kinetics_prep.media.video import trim"),
         ("kinetics_prep.beam.stages", "from kinetics_prep.beam import runners"),
         ("kinetics_prep.training.train", "from kinetics_prep.models import MODELS"),
         ("kinetics_prep.cli", "from kinetics_prep.report import inspect"),
-        ("kinetics_prep.video", "import beam, report, cli"),
+        ("kinetics_prep.media.video", "import beam, report, cli"),
     ],
 )
 def test_an_import_that_points_down_is_fine(module, line):
@@ -239,18 +239,18 @@ def test_an_import_that_points_down_is_fine(module, line):
 @pytest.mark.parametrize(
     "module, line, allowed",
     [
-        ("kinetics_prep.prepare", "import apache_beam as beam", False),
+        ("kinetics_prep.runs.clip", "import apache_beam as beam", False),
         ("kinetics_prep.beamish", "import apache_beam", False),
         ("kinetics_prep.beam.stages", "from apache_beam.options import pipeline_options", True),
         ("pipelines.flow", "import apache_beam", True),
         ("kinetics_prep.beam.stages", "import tensorflow as tf", False),
         ("kinetics_prep.training.input", "import tensorflow as tf", True),
         ("kinetics_prep.models.i3d", "from keras import layers", True),
-        ("kinetics_prep.record", "def f():\n    import tensorflow.io", False),
-        ("kinetics_prep.quantize", "from numba import njit", False),
+        ("kinetics_prep.records.record", "def f():\n    import tensorflow.io", False),
+        ("kinetics_prep.media.quantize", "from numba import njit", False),
         ("kinetics_prep.flow.numba_cpu", "from numba import njit", True),
         ("kinetics_prep.flow", "import cupy", True),
-        ("kinetics_prep.quantize", "import numpy", True),
+        ("kinetics_prep.media.quantize", "import numpy", True),
     ],
 )
 def test_a_library_away_from_home_is_seen(module, line, allowed):
@@ -258,8 +258,8 @@ def test_a_library_away_from_home_is_seen(module, line, allowed):
 
 
 def test_a_relative_import_is_seen():
-    assert only_import("kinetics_prep.video", "from . import clip").relative
-    assert only_import("kinetics_prep.video", "from .clip import Clip").relative
+    assert only_import("kinetics_prep.media.video", "from . import clip").relative
+    assert only_import("kinetics_prep.media.video", "from .clip import Clip").relative
 
 
 def test_a_circle_is_seen_and_imports_that_run_later_make_none():

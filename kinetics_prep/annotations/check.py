@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import Annotation, LabelMap
-from kinetics_prep.atomic import atomic
-from kinetics_prep.datasets import Row
+from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.formats import Row
+from kinetics_prep.annotations.row_store import Spool, Video
+from kinetics_prep.annotations.selection import AnnotationFile
 from kinetics_prep.errors import BadOption
-from kinetics_prep.selection import AnnotationFile
-from kinetics_prep.spool import Spool, Video
+from kinetics_prep.storage.files import atomic
 
 EXAMPLES = 5
 """Of a finding, shown at most."""

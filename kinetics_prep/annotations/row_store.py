@@ -17,8 +17,8 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import MalformedRow, NoRoom
 
 _CACHE_KIB = 16 * 1024

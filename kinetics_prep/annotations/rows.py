@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kinetics_prep.annotations import Annotation
+from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.errors import MalformedRow
 
 

@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep import datasets, plan
-from kinetics_prep.annotations import SPLITS, LabelMap
-from kinetics_prep.datasets import id_list
+from kinetics_prep.annotations import formats as datasets
+from kinetics_prep.annotations.annotation import SPLITS, LabelMap
+from kinetics_prep.annotations.formats import id_list
+from kinetics_prep.annotations.row_store import Selected, Spool
+from kinetics_prep.dataset import plan
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadAnnotations, BadOption
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.spool import Selected, Spool
 
 
 @dataclasses.dataclass(frozen=True)

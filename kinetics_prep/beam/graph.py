@@ -6,10 +6,10 @@ from collections.abc import Callable
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from kinetics_prep import refresh as refreshing
 from kinetics_prep.beam import runners, stages
-from kinetics_prep.job import Job, Planned, Resumption, Summary, finish, planned, resumed
-from kinetics_prep.options import workers_from
+from kinetics_prep.cli.options import workers_from
+from kinetics_prep.runs import refresh as refreshing
+from kinetics_prep.runs.prepare import Job, Planned, Resumption, Summary, finish, planned, resumed
 
 Watch = Callable[[Planned, int], contextlib.AbstractContextManager]
 

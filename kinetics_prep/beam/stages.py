@@ -10,11 +10,12 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from kinetics_prep import prepare, shards
-from kinetics_prep.job import Planned
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.prepare import Workshop
-from kinetics_prep.shards import ShardTask
+from kinetics_prep.dataset import shards
+from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.dataset.shards import ShardTask
+from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs.clip import Workshop
+from kinetics_prep.runs.prepare import Planned
 
 
 class EachClip(beam.DoFn):

@@ -106,8 +106,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from kinetics_prep import options
-    from kinetics_prep.cli import training
+    from kinetics_prep.cli import options, training
 
     parser = _Parser(
         prog="kinetics-prep",
@@ -141,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_check(commands) -> None:
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
 
     check = commands.add_parser(
         "check",
@@ -160,7 +159,7 @@ def _add_check(commands) -> None:
 
 
 def _add_download(commands) -> None:
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
 
     download = commands.add_parser(
         "download",
@@ -175,7 +174,7 @@ def _add_download(commands) -> None:
 
 
 def _add_refresh(commands) -> None:
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
 
     refresh = commands.add_parser(
         "refresh",
@@ -191,7 +190,7 @@ def _add_refresh(commands) -> None:
 
 
 def _add_retry(commands) -> None:
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
 
     retry = commands.add_parser(
         "retry",
@@ -245,7 +244,7 @@ def _add_validate(commands) -> None:
 
 def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep import flow as flow_engines
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
 
     begun = time.monotonic()
     flow, beam_options = _beam(rest)
@@ -259,7 +258,7 @@ def _flow(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _retry(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
     from kinetics_prep.errors import PASSING
 
     begun = time.monotonic()
@@ -271,7 +270,7 @@ def _retry(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _refresh(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
     from kinetics_prep.errors import OF_FETCHING
 
     begun = time.monotonic()
@@ -286,7 +285,8 @@ def _refresh(arguments: argparse.Namespace, rest: list[str]) -> int:
 def _beam(rest: list[str]):
     """Our graphs, and Beam's options."""
     logging.getLogger().setLevel(logging.ERROR)  # Beam tells of every optional package it does not find
-    from kinetics_prep.beam import flow, runners
+    from kinetics_prep.beam import graph as flow
+    from kinetics_prep.beam import runners
 
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs a traceback of what we report in a line
     return flow, runners.options(rest)
@@ -304,7 +304,7 @@ def _told(output: Path, summary, begun: float, allowed) -> int:
 
 def _code(rows: int, refused: int, allowed, output, again: str) -> int:
     """The exit code of a run of which some rows were refused; says where to look."""
-    from kinetics_prep import options
+    from kinetics_prep.cli import options
 
     if options.too_many_refused(allowed, refused, rows):
         print(f"kinetics-prep: more rows were refused than --max-refused allows; see {output}/ledger", file=sys.stderr)
@@ -320,8 +320,8 @@ def _in_words(recipe) -> str:
 
 @contextlib.contextmanager
 def _watch(planned, workers: int):
-    from kinetics_prep import job
     from kinetics_prep.report.progress import Progress
+    from kinetics_prep.runs import prepare as job
 
     splits = ", ".join(f"{task.split} {task.rows}" for task in planned.tasks if not task.refresh)
     print("\n".join(planned.annotations), end="\n" if planned.annotations else "", file=sys.stderr)
@@ -334,8 +334,9 @@ def _watch(planned, workers: int):
 
 
 def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import download, options
+    from kinetics_prep.cli import options
     from kinetics_prep.report.progress import Progress, format_bytes, format_duration
+    from kinetics_prep.runs import download
 
     begun = time.monotonic()
     asked = options.download_from(arguments)
@@ -355,9 +356,9 @@ def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import check, selection
+    from kinetics_prep.annotations import check, selection
+    from kinetics_prep.annotations.row_store import Spool
     from kinetics_prep.report.inspect import printable
-    from kinetics_prep.spool import Spool
 
     labels = selection.read_labels(arguments.labels) if arguments.labels else None
     with Spool() as rows:
@@ -402,7 +403,7 @@ def _inspect(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _status(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import status
+    from kinetics_prep.dataset import status
     from kinetics_prep.report.inspect import printable
 
     for line in status.in_words(status.examine(arguments.folder), RETRYABLE, arguments.classes):
@@ -411,7 +412,8 @@ def _status(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _validate(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import options, validate
+    from kinetics_prep.cli import options
+    from kinetics_prep.dataset import validate
     from kinetics_prep.report.inspect import printable
     from kinetics_prep.report.progress import Progress
 

@@ -7,17 +7,17 @@ from fractions import Fraction
 from pathlib import Path
 
 from kinetics_prep import flow, sample
-from kinetics_prep.annotations import SPLITS, split_named
-from kinetics_prep.datasets import DATASETS
-from kinetics_prep.download import DownloadJob
+from kinetics_prep.annotations.annotation import SPLITS, split_named
+from kinetics_prep.annotations.formats import DATASETS
+from kinetics_prep.annotations.selection import Selection
+from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, MalformedRow
 from kinetics_prep.flow import TVL1, Hardware
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.job import Job, Resumption, expect_retryable
-from kinetics_prep.quantize import QUANTIZERS
-from kinetics_prep.recipe import Recipe
-from kinetics_prep.record import ENCODINGS
-from kinetics_prep.selection import Selection
+from kinetics_prep.media.quantize import QUANTIZERS
+from kinetics_prep.records import FORMATS
+from kinetics_prep.records.record import ENCODINGS
+from kinetics_prep.runs.download import DownloadJob
+from kinetics_prep.runs.prepare import Job, Resumption, expect_retryable
 from kinetics_prep.sources import Fetching, Politeness
 
 DESCRIPTION = """\

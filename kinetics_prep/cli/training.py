@@ -15,7 +15,7 @@ from kinetics_prep.errors import BadOption, MissingTool
 
 def add_commands(commands) -> None:
     """Adds them to the parser's commands."""
-    from kinetics_prep.training import options
+    from kinetics_prep.cli import training_options as options
 
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     train = commands.add_parser(
@@ -122,7 +122,7 @@ def _quiet_stderr():
 
 
 def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep.training import options
+    from kinetics_prep.cli import training_options as options
 
     begun = time.monotonic()
     recipe = options.recipe_from(arguments)
@@ -216,10 +216,11 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> int:
     output = arguments.output or Path(f"evaluation-{arguments.split}")
     _keras()
     with notices():
+        from kinetics_prep.cli import training_options as options
         from kinetics_prep.report import confusion
         from kinetics_prep.report.inspect import printable
         from kinetics_prep.report.progress import Progress
-        from kinetics_prep.training import comparison, evaluation, options, predictions
+        from kinetics_prep.training import comparison, evaluation, predictions
 
         job = options.evaluate_job_from(arguments)
         with evaluation.prepared(job) as ready, Progress(ready.total, 0, lambda: {"evaluated": ready.done}):
@@ -249,8 +250,9 @@ def _name(found, said) -> str:
 
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from kinetics_prep.cli import training_options as options
     from kinetics_prep.report.inspect import printable
-    from kinetics_prep.training import comparison, options
+    from kinetics_prep.training import comparison
 
     found = comparison.compare_files(options.named_files(arguments.predictions), arguments.fuse)
     for line in (found.markdown() if arguments.markdown else found.text()).split("\n"):
@@ -286,7 +288,7 @@ def _models(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep import selection
+    from kinetics_prep.annotations import selection
 
     labels = tuple(selection.read_labels(arguments.labels)) if arguments.labels else None
     _keras()

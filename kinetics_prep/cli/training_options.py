@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from kinetics_prep import manifest
+from kinetics_prep.dataset import manifest
+from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import BadOption
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.shards import Layout
+from kinetics_prep.records import FORMATS
 from kinetics_prep.training.predictions import FUSIONS, STREAMS
 from kinetics_prep.training.recipes import PRECISIONS, PROTOCOLS, RECIPES, Plateau, TrainRecipe, recipe
 

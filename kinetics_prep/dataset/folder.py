@@ -14,14 +14,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep import manifest, plan, recipe
-from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import atomic, taken, write_json
+from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.dataset import manifest, plan, recipe
+from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import BadOption, OtherRecipe
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.recipe import Recipe
-from kinetics_prep.shards import Layout
 from kinetics_prep.sources import Fetching, shown
+from kinetics_prep.storage.files import atomic, taken, write_json
 
 
 @contextlib.contextmanager

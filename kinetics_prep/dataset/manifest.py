@@ -12,11 +12,12 @@ from pathlib import Path
 
 import jsonschema
 
-from kinetics_prep import ledger, recipe, schemas, shards
-from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import sha256_of, write_json
+from kinetics_prep import schemas
+from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.dataset import ledger, recipe, shards
+from kinetics_prep.dataset.shards import Layout, ShardTask
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard
-from kinetics_prep.shards import Layout, ShardTask
+from kinetics_prep.storage.files import sha256_of, write_json
 
 
 def build(layout: Layout) -> dict:

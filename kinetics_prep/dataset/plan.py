@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep import tables
-from kinetics_prep.annotations import Annotation, LabelMap
-from kinetics_prep.datasets import Row
+from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.formats import Row
+from kinetics_prep.annotations.row_store import Selected, Spool
 from kinetics_prep.errors import BadAnnotations, BadOption, ClipError, DuplicateRow
-from kinetics_prep.spool import Selected, Spool
+from kinetics_prep.storage import tables
 
 ROW_GROUPS = 1024
 """Of a plan, at most: what Parquet notes of each stays in memory while the plan is written or read."""

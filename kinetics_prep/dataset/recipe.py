@@ -19,12 +19,13 @@ import PIL.features
 import pyarrow
 
 import kinetics_prep
-from kinetics_prep import ffmpeg_tool, flow
+from kinetics_prep import flow
 from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.flow import TVL1
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.quantize import BOUND_PX, QUANTIZERS
-from kinetics_prep.record import ENCODINGS
+from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
+from kinetics_prep.records import FORMATS
+from kinetics_prep.records.record import ENCODINGS
 
 RECORD_VERSION = 2
 """Goes up whenever the same inputs and settings would give other bytes."""

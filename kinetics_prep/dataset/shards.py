@@ -28,13 +28,15 @@ from pathlib import Path
 
 import jsonschema
 
-from kinetics_prep import ledger, plan, schemas, tables
-from kinetics_prep.atomic import atomic, sha256_of, write_json
+from kinetics_prep import schemas
+from kinetics_prep.dataset import ledger, plan
+from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import RETRYABLE, CorruptShard, IncompleteShard
-from kinetics_prep.formats import FORMATS, tfrecord
-from kinetics_prep.ledger import LedgerRow
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.record import Record
+from kinetics_prep.records import FORMATS, tfrecord
+from kinetics_prep.records.record import Record
+from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import atomic, sha256_of, write_json
 
 _PART = re.compile(r"(?P<split>train|val|test)(?:-refresh(?P<refresh>[1-9]\d{0,5}))?")
 

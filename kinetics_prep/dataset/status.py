@@ -5,10 +5,12 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep import ledger, plan, published, shards, tables
+from kinetics_prep.annotations import published
+from kinetics_prep.annotations.published import Published
+from kinetics_prep.dataset import ledger, plan, shards
+from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.published import Published
-from kinetics_prep.shards import Layout
+from kinetics_prep.storage import tables
 
 
 @dataclasses.dataclass

@@ -13,15 +13,16 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep import folder as folders
-from kinetics_prep import ledger, manifest, shards, tables
-from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import sha256_of
+from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.dataset import folder as folders
+from kinetics_prep.dataset import ledger, manifest, shards
+from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.dataset.shards import Layout, ShardTask
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.record import Record
-from kinetics_prep.shards import Layout, ShardTask
+from kinetics_prep.records import FORMATS
+from kinetics_prep.records.record import Record
+from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import sha256_of
 
 _STRANGE = "is not in dataset.json; a reader that takes all files would read it"
 

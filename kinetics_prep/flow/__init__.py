@@ -20,13 +20,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kinetics_prep import quantize
 from kinetics_prep.errors import BadOption, MissingTool
 from kinetics_prep.flow.cpu import TVL1CPU
 from kinetics_prep.flow.cuda import TVL1CUDA
 from kinetics_prep.flow.hardware import ANY_HARDWARE, Flow, GPUFailed, Hardware
 from kinetics_prep.flow.opencv import OpenCVCPU, OpenCVCUDA
 from kinetics_prep.flow.parameters import TVL1
+from kinetics_prep.media import quantize
 
 ENGINES = {
     "tvl1-cuda": TVL1CUDA,

@@ -16,7 +16,7 @@ from kinetics_prep.flow.cpu import TVL1CPU, VERSION
 from kinetics_prep.flow.cuda_kernels import Device, DeviceFailed, DeviceOutOfMemory, Layout
 from kinetics_prep.flow.hardware import ANY_HARDWARE, Flow, GPUFailed, Hardware
 from kinetics_prep.flow.parameters import TVL1
-from kinetics_prep.quantize import BOUND_PX
+from kinetics_prep.media.quantize import BOUND_PX
 
 _LOG = logging.getLogger(__name__)
 

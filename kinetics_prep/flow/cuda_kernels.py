@@ -12,7 +12,7 @@ import numpy as np
 
 from kinetics_prep.flow import tvl1
 from kinetics_prep.flow.parameters import TVL1
-from kinetics_prep.quantize import BOUND_PX
+from kinetics_prep.media.quantize import BOUND_PX
 
 SOURCE = resources.files("kinetics_prep.flow").joinpath("tvl1.cu")
 KERNELS = ("fill_pyramids", "flow_between")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep.atomic import atomic
 from kinetics_prep.errors import NoRoom
 from kinetics_prep.flow import cuda_kernels
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
+from kinetics_prep.storage.files import atomic
 
 try:
     import cupy

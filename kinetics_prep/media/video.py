@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep import ffmpeg_tool
-from kinetics_prep.clip import Clip, Video
 from kinetics_prep.errors import ClipOutOfRange, NoVideoStream, OddGeometry, TooShort, Unreadable
+from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.media.clip import Clip, Video
 
 DECODE_LIMIT_SECONDS = 600.0
 """A clip from the middle of a long video takes a second; this stops the hopeless."""

@@ -13,11 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kinetics_prep.atomic import sha256_of
 from kinetics_prep.errors import BadOption, BadWeights, MissingTool
 from kinetics_prep.models import foreign, weights
 from kinetics_prep.models.foreign import sdist
 from kinetics_prep.models.weights import Weights
+from kinetics_prep.storage.files import sha256_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import atomic
+from kinetics_prep.annotations.annotation import LabelMap
 from kinetics_prep.errors import BadOption, BadWeights
+from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
 from kinetics_prep.models.spec import CHANNELS, STREAMS
-from kinetics_prep.quantize import BOUND_PX, QUANTIZERS
+from kinetics_prep.storage.files import atomic
 
 _METADATA = "kinetics-prep"
 _VERSION = 1

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep import ledger, manifest, tables
-from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import sha256_of
+from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.dataset import ledger, manifest
+from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, UnknownLabel
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.shards import Layout
+from kinetics_prep.records import FORMATS
+from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import sha256_of
 
 UNLABELLED = -1
 """Class id of a clip of a test set without labels."""

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.training.sampling import Draw
+from kinetics_prep.reading.sampling import Draw
 
 CHANNELS = {"rgb": 3, "flow": 2}
 

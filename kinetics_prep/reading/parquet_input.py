@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import keras
 
 from kinetics_prep.errors import BadOption, CorruptShard
-from kinetics_prep.formats import parquet
-from kinetics_prep.record import FEATURES
-from kinetics_prep.training import reading
-from kinetics_prep.training.clips import Clip, Clips
-from kinetics_prep.training.order import Once, Order
-from kinetics_prep.training.sampling import Sampler
+from kinetics_prep.reading import reader as reading
+from kinetics_prep.reading.clips import Clip, Clips
+from kinetics_prep.reading.order import Once, Order
+from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.records import parquet
+from kinetics_prep.records.record import FEATURES
 
 
 class Batches(keras.utils.PyDataset):

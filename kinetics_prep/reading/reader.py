@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_prep.errors import BadOption, CorruptShard
-from kinetics_prep.training import images
-from kinetics_prep.training.clips import UNLABELLED, Clip, Clips
-from kinetics_prep.training.memory import Memory, keep_freed
-from kinetics_prep.training.order import Once, Order
-from kinetics_prep.training.sampling import Sampler
+from kinetics_prep.reading import images
+from kinetics_prep.reading.clips import UNLABELLED, Clip, Clips
+from kinetics_prep.reading.memory import Memory, keep_freed
+from kinetics_prep.reading.order import Once, Order
+from kinetics_prep.reading.sampling import Sampler
 
 PREFIX = {"rgb": "", "flow": "FORWARD_FLOW/"}
 """Of a stream's features in a record."""

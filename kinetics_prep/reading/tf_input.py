@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from kinetics_prep import sequence_example
 from kinetics_prep.errors import BadOption, MissingTool, RunError
-from kinetics_prep.formats import tfrecord
-from kinetics_prep.training import reading
-from kinetics_prep.training.clips import Clip, Clips
-from kinetics_prep.training.order import Once, Order
-from kinetics_prep.training.sampling import Sampler
+from kinetics_prep.reading import reader as reading
+from kinetics_prep.reading.clips import Clip, Clips
+from kinetics_prep.reading.order import Once, Order
+from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.records import sequence_example, tfrecord
 
 _own = threading.local()
 

@@ -4,7 +4,7 @@ Each is a module with `SUFFIX`, `write_shard(path, records) -> offsets` and `rea
 both of `Record`s, one at a time: a shard never stands in memory whole.
 """
 
-from kinetics_prep.formats import parquet, tfrecord
+from kinetics_prep.records import parquet, tfrecord
 
 FORMATS = {
     "tfrecord": tfrecord,

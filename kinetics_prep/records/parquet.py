@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.record import FEATURES, Feature, Record
+from kinetics_prep.records.record import FEATURES, Feature, Record
 
 SUFFIX = "parquet"
 

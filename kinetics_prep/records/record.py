@@ -12,11 +12,13 @@ import json
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kinetics_prep import quantize, schemas, sequence_example
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.clip import TwoStreamClip
+from kinetics_prep import schemas
+from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.flow import TVL1
+from kinetics_prep.media import quantize
+from kinetics_prep.media.clip import TwoStreamClip
+from kinetics_prep.records import sequence_example
 
 LARGEST_PIXELS = 64_000_000
 """Of an image in a record: a header can claim any size, and records of others are read too."""

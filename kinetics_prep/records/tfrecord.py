@@ -13,7 +13,7 @@ import google_crc32c
 import numpy as np
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.record import Record
+from kinetics_prep.records.record import Record
 
 SUFFIX = "tfrecord"
 

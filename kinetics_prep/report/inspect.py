@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from kinetics_prep.errors import BadOption, CorruptShard
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.record import FEATURES, LARGEST_PIXELS, Record
+from kinetics_prep.records import FORMATS
+from kinetics_prep.records.record import FEATURES, LARGEST_PIXELS, Record
 from kinetics_prep.report.sheet import contact_sheet
 
 

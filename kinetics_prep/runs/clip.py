@@ -19,18 +19,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kinetics_prep import flow, ledger, record, shards, video
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.atomic import sha256_of
-from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip, Video
+from kinetics_prep import flow
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.dataset import ledger, shards
+from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.dataset.shards import ShardTask
 from kinetics_prep.errors import BY_REASON, ClipError, UnreadableFile
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
-from kinetics_prep.ledger import LedgerRow
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.recipe import Recipe
-from kinetics_prep.shards import ShardTask
+from kinetics_prep.media import video
+from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip, Video
+from kinetics_prep.records import record
 from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
 from kinetics_prep.sources.fetched import as_told
+from kinetics_prep.storage.files import sha256_of
 
 SAME_LENGTH_SHARE = 0.15
 """A file is about as long as a clip if it differs by no more of the clip's length. Copies of 10 s

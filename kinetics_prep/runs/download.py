@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep import schemas, tables
-from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import atomic
+from kinetics_prep import schemas
+from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.selection import Chosen, Selection, choose
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BY_REASON, BadOption, ClipError
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.selection import Chosen, Selection, choose
 from kinetics_prep.sources import Fetched, Fetching, Remote, Sources, open_sources
-from kinetics_prep.spool import Spool
+from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import atomic
 
 AT_HAND, DOWNLOADED, REFUSED = "at_hand", "downloaded", "refused"
 STATUSES = (AT_HAND, DOWNLOADED, REFUSED)

@@ -18,17 +18,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import kinetics_prep
-from kinetics_prep import flow, folder, ledger, manifest, recipe, selection, shards, sources
-from kinetics_prep.annotations import LabelMap
-from kinetics_prep.atomic import room_needed
+from kinetics_prep import flow, sources
+from kinetics_prep.annotations import selection
+from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.selection import Chosen, Selection
+from kinetics_prep.dataset import folder, ledger, manifest, recipe, shards
+from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.dataset.shards import Layout, ShardTask
 from kinetics_prep.errors import RETRYABLE, BadOption
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
-from kinetics_prep.prepare import Workshop
-from kinetics_prep.recipe import Recipe
-from kinetics_prep.selection import Chosen, Selection
-from kinetics_prep.shards import Layout, ShardTask
+from kinetics_prep.runs.clip import Workshop
 from kinetics_prep.sources import Fetching
-from kinetics_prep.spool import Spool
+from kinetics_prep.storage.files import room_needed
 
 
 @dataclasses.dataclass(frozen=True)

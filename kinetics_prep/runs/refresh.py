@@ -18,15 +18,17 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep import folder, job, ledger, plan, shards, tables
-from kinetics_prep.atomic import atomic
+from kinetics_prep.dataset import folder, ledger, plan, shards
+from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.dataset.shards import ShardTask
 from kinetics_prep.errors import BadOption, IncompleteShard
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
-from kinetics_prep.job import Planned
-from kinetics_prep.ledger import LedgerRow
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.shards import ShardTask
+from kinetics_prep.runs import prepare as job
+from kinetics_prep.runs.prepare import Planned
 from kinetics_prep.sources import Fetching
+from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import atomic
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import PASSING, BadOption, ClipError, NotFound
-from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources import cookies
 from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.cache import Cache

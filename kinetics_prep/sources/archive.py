@@ -18,13 +18,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kinetics_prep.atomic import room_needed
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadOption, NotFound, TooLarge, UnreadableFile
-from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources import archive_index, naming
 from kinetics_prep.sources.archive_index import Damaged, Found, Index, Stamp
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.storage.files import room_needed
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 # Accepted so that `open` can say what to do with them.

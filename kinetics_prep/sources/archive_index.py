@@ -19,11 +19,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kinetics_prep.atomic import atomic, room_needed
 from kinetics_prep.errors import BadOption
 from kinetics_prep.sources import naming, seek_points, tar_walk
 from kinetics_prep.sources.seek_points import Gzip, Point, Slice
 from kinetics_prep.sources.tar_walk import Broken, Budget, FileTape, GzipTape, Member, NoTar, Part
+from kinetics_prep.storage.files import atomic, room_needed
 
 VERSION = 1
 

@@ -21,12 +21,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.atomic import locked_file, sha256_of, write_json
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BY_REASON, Again, BadOption, ClipError, NotFound
-from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.storage.files import locked_file, sha256_of, write_json
 
 _REMEMBERED = (Again.NEVER, Again.OTHER_SOURCE, Again.WITH_COOKIES, Again.ELSEWHERE)
 _LOCKS = 4096

@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadOption, NotFound
-from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources import naming
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching

@@ -21,6 +21,7 @@ from pathlib import Path
 import requests
 import urllib3
 
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import (
     BadAddress,
     BadOption,
@@ -35,7 +36,6 @@ from kinetics_prep.errors import (
     Truncated,
     WrongContent,
 )
-from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources import cookies
 from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.fetching import Fetching

@@ -6,9 +6,9 @@
 import os
 from collections.abc import Iterator
 
-from kinetics_prep.annotations import TIMED_NAME
+from kinetics_prep.annotations.annotation import TIMED_NAME
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadOption
-from kinetics_prep.plan import PlanRow
 
 _VIDEOS = frozenset(
     (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".3gp", ".mpg", ".mpeg", ".ts", ".mts")

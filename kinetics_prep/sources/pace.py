@@ -16,17 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kinetics_prep.atomic import locked_file
-from kinetics_prep.errors import (
-    BY_REASON,
-    BotCheck,
-    ClipError,
-    Network,
-    RateLimited,
-    ServerError,
-    Truncated,
-)
+from kinetics_prep.errors import BY_REASON, BotCheck, ClipError, Network, RateLimited, ServerError, Truncated
 from kinetics_prep.sources.fetching import Politeness
+from kinetics_prep.storage.files import locked_file
 
 _LOG = logging.getLogger("kinetics_prep.sources")
 

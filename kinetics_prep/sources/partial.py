@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from kinetics_prep.atomic import room_needed
+from kinetics_prep.storage.files import room_needed
 
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18})\s*\Z", re.I)
 

@@ -8,15 +8,15 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep import video
-from kinetics_prep.atomic import room_needed, sha256_of
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import Again, BotCheck, ClipError, Forbidden, Internal, RateLimited
-from kinetics_prep.plan import PlanRow
+from kinetics_prep.media import video
 from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.cache import Cache, Kept
 from kinetics_prep.sources.fetched import Fetched, as_told
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.pace import LeftAlone, Pace, Paces
+from kinetics_prep.storage.files import room_needed, sha256_of
 
 
 class Remote:

@@ -21,7 +21,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.atomic import is_full, room_needed
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import (
     BadAddress,
     BadOption,
@@ -34,10 +34,10 @@ from kinetics_prep.errors import (
     Truncated,
     WrongContent,
 )
-from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources import cookies, ytdlp_errors
 from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.storage.files import is_full, room_needed
 
 PREFIX = "yt-dlp:"
 YOUTUBE = "youtube"

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from safetensors import SafetensorError, numpy, safe_open
 
-from kinetics_prep.atomic import atomic
 from kinetics_prep.errors import CorruptShard, Diverged
+from kinetics_prep.storage.files import atomic
 
 KEPT = 2
 

@@ -13,13 +13,13 @@ from kinetics_prep.errors import BadOption, BadWeights, CorruptShard
 from kinetics_prep.models import MODELS, weights
 from kinetics_prep.models.spec import Spec, parts
 from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.order import Once
+from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.sampling import Sampler
 from kinetics_prep.training import devices, fusion, normalise, preview, samples
-from kinetics_prep.training.clips import UNLABELLED, Clips
-from kinetics_prep.training.order import Once
 from kinetics_prep.training.predictions import Predictions
-from kinetics_prep.training.reading import Skipped
 from kinetics_prep.training.samples import Reading
-from kinetics_prep.training.sampling import Sampler
 
 Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 """Samples of a batch, uint8 by stream -> what the model says of them, float32 [B, ...]."""

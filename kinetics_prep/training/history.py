@@ -12,8 +12,8 @@ import math
 import os
 from pathlib import Path
 
-from kinetics_prep.atomic import atomic
 from kinetics_prep.errors import CorruptShard
+from kinetics_prep.storage.files import atomic
 
 log = logging.getLogger(__name__)
 

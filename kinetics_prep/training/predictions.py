@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kinetics_prep import schemas, tables
-from kinetics_prep.atomic import atomic
+from kinetics_prep import schemas
 from kinetics_prep.errors import BadLogits, CorruptShard
+from kinetics_prep.reading.clips import UNLABELLED
+from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import atomic
 from kinetics_prep.training import metrics
-from kinetics_prep.training.clips import UNLABELLED
 from kinetics_prep.training.metrics import Scores
 
 STREAMS = ("rgb", "flow", "both")

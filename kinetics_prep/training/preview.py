@@ -13,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep import flow, prepare, record, video
-from kinetics_prep.clip import Clip
+from kinetics_prep import flow
+from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, BadVideo, ClipError
+from kinetics_prep.media import video
+from kinetics_prep.media.clip import Clip
 from kinetics_prep.models.weights import Facts
-from kinetics_prep.recipe import Recipe
-from kinetics_prep.training import images
-from kinetics_prep.training.sampling import STREAMS, Sampler
+from kinetics_prep.reading import images
+from kinetics_prep.reading.sampling import STREAMS, Sampler
+from kinetics_prep.records import record
+from kinetics_prep.runs import clip as prepare
 
 SECONDS = 10.0
 LONGEST_SECONDS = 60.0

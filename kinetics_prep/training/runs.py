@@ -21,9 +21,9 @@ from pathlib import Path
 import keras
 
 import kinetics_prep
-from kinetics_prep import recipe
-from kinetics_prep.atomic import taken, write_json
+from kinetics_prep.dataset import recipe
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
+from kinetics_prep.storage.files import taken, write_json
 
 _BEGUN = re.compile(r"[0-9a-f]{32}-.+")
 """Names that `atomic` gives to what is not whole yet."""

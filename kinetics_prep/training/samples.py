@@ -8,11 +8,11 @@ from fractions import Fraction
 from kinetics_prep.errors import BadOption
 from kinetics_prep.models.spec import parts
 from kinetics_prep.models.weights import Facts
-from kinetics_prep.training import parquet_input, tf_input
-from kinetics_prep.training.clips import Clips
-from kinetics_prep.training.order import Once, Order
-from kinetics_prep.training.reading import Skipped
-from kinetics_prep.training.sampling import Sampler
+from kinetics_prep.reading import parquet_input, tf_input
+from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading.order import Once, Order
+from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.sampling import Sampler
 
 
 @dataclasses.dataclass(frozen=True)

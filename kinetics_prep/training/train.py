@@ -20,21 +20,21 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kinetics_prep.atomic import sha256_of
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged
 from kinetics_prep.models import MODELS, weights
 from kinetics_prep.models.spec import Options
 from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.order import Once, Order
+from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.storage.files import sha256_of
 from kinetics_prep.training import checkpoints, devices, evaluation, metrics, normalise, samples, transfer
-from kinetics_prep.training.clips import UNLABELLED, Clips
 from kinetics_prep.training.history import History
 from kinetics_prep.training.optimizer import sgd
-from kinetics_prep.training.order import Once, Order
-from kinetics_prep.training.reading import Skipped
 from kinetics_prep.training.recipes import TrainRecipe
 from kinetics_prep.training.runs import RunFolder
 from kinetics_prep.training.samples import Reading
-from kinetics_prep.training.sampling import Sampler
 from kinetics_prep.training.tensorboard import Scalars
 
 log = logging.getLogger(__name__)

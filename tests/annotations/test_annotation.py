@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from kinetics_prep.annotations import SPLITS, Annotation, LabelMap, split_named
-from kinetics_prep.datasets import kinetics_csv
+from kinetics_prep.annotations.annotation import SPLITS, Annotation, LabelMap, split_named
+from kinetics_prep.annotations.formats import kinetics_csv
 from kinetics_prep.errors import BadOption, MalformedRow, UnknownLabel
 
 

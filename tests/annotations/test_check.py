@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep import check, plan, selection
-from kinetics_prep.annotations import LabelMap
+from kinetics_prep.annotations import check, selection
+from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.formats import kinetics_csv
+from kinetics_prep.annotations.row_store import Spool
 from kinetics_prep.cli import INVALID, OK, main
-from kinetics_prep.datasets import kinetics_csv
+from kinetics_prep.dataset import plan
 from kinetics_prep.errors import BadOption
-from kinetics_prep.spool import Spool
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 ALIKE = "classes that differ in case, spaces or marks alone"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.datasets import DATASETS, Row, activitynet_json, detect, kinetics_csv, kinetics_json
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.formats import DATASETS, Row, activitynet_json, detect, kinetics_csv, kinetics_json
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 ENTRY = {

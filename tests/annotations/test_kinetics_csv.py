@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.datasets import DATASETS, Row, kinetics_csv
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.formats import DATASETS, Row, kinetics_csv
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 GOOD = "abseiling,-3B32lodo2M,59,69,train"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from kinetics_prep import selection
-from kinetics_prep.annotations import Annotation, LabelMap
-from kinetics_prep.datasets import detect, path_list
+from kinetics_prep.annotations import selection
+from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.formats import detect, path_list
+from kinetics_prep.annotations.row_store import Spool
 from kinetics_prep.errors import BadAnnotations
-from kinetics_prep.spool import Spool
 
 LABELS = LabelMap(("abseiling", "air drumming", "answering questions"))
 LINES = "abseiling/-3B32lodo2M_000059_000069.mp4 0\nair drumming/some video.MKV 1\n"

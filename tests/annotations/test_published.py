@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep import ledger, plan, published
-from kinetics_prep.annotations import Annotation, LabelMap
+from kinetics_prep.annotations import published
+from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.formats import Row
+from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.selection import read_annotations
 from kinetics_prep.cli import OK, main
-from kinetics_prep.datasets import Row
-from kinetics_prep.selection import read_annotations
-from kinetics_prep.shards import Layout
-from kinetics_prep.spool import Spool
+from kinetics_prep.dataset import ledger, plan
+from kinetics_prep.dataset.shards import Layout
 
 
 def labels_of(shared_data: Path, version: int) -> list[str]:

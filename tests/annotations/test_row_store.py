@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.datasets import Row
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.formats import Row
+from kinetics_prep.annotations.row_store import Spool, Video
 from kinetics_prep.errors import MalformedRow
-from kinetics_prep.spool import Spool, Video
 
 BENCHMARK = Path(__file__).resolve().parents[1] / "benchmarks" / "annotations.py"
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from kinetics_prep import tables
-from kinetics_prep.annotations import Annotation
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.formats import detect, hmdb51, ucf101
 from kinetics_prep.cli import OK, main
-from kinetics_prep.datasets import detect, hmdb51, ucf101
 from kinetics_prep.errors import BadAnnotations
-from kinetics_prep.formats import tfrecord
+from kinetics_prep.records import tfrecord
+from kinetics_prep.storage import tables
 
 UCF = "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\r\nYoYo/v_YoYo_g25_c05.avi 101\r\n"
 HMDB = "April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1 \n#20_Rhythm_clap_u_nm_np1_fr_goo_1.avi 2 \nother.avi 0 \n"

@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 from conftest import QUICK_TVL1, numbered_frames, write_video
 
-from kinetics_prep import plan, prepare, shards, tables
 from kinetics_prep.cli import CANNOT_GO_ON, INTERRUPTED, INVALID, OK, TOO_MANY_REFUSED, main
+from kinetics_prep.dataset import plan, shards
+from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.flow import ENGINES
 from kinetics_prep.flow.cuda import GPU, TVL1CUDA
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.shards import Layout
+from kinetics_prep.records import FORMATS
+from kinetics_prep.runs import clip as prepare
 from kinetics_prep.sources import Fetching
+from kinetics_prep.storage import tables
 
 QUICK = (
     *("--fps", "5", "--short-side", "32", "--clip-seconds", "1", "--min-seconds", "0.4", "--clips-per-shard", "3"),

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from kinetics_prep.cli import training_options as options
 from kinetics_prep.errors import BadOption
-from kinetics_prep.training import options
 from kinetics_prep.training.recipes import RECIPES, Plateau, TrainRecipe, recipe
 
 

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from kinetics_prep import tables
+from kinetics_prep.dataset.ledger import REFUSED, WRITTEN, LedgerRow, refusals
 from kinetics_prep.errors import CLIP_ERRORS, REASONS, ClipError, CorruptShard, FetchError
-from kinetics_prep.ledger import REFUSED, WRITTEN, LedgerRow, refusals
+from kinetics_prep.storage import tables
 
 SAID = {
     "clip_id": "-3B32lodo2M_000059_000069",

@@ -6,11 +6,11 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from kinetics_prep import plan
-from kinetics_prep.annotations import Annotation, LabelMap
-from kinetics_prep.datasets import Row, kinetics_csv
+from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.formats import Row, kinetics_csv
+from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.dataset import plan
 from kinetics_prep.errors import BadAnnotations, BadOption, CorruptShard, MalformedRow
-from kinetics_prep.spool import Spool
 
 LABELS = LabelMap(("abseiling", "zumba"))
 

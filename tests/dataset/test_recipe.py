@@ -4,12 +4,12 @@ from fractions import Fraction
 
 import pytest
 
-from kinetics_prep import recipe
+from kinetics_prep.dataset import recipe
+from kinetics_prep.dataset.recipe import Recipe, digest
 from kinetics_prep.errors import BadOption
 from kinetics_prep.flow import ENGINES, TVL1
-from kinetics_prep.formats import FORMATS
-from kinetics_prep.quantize import QUANTIZERS
-from kinetics_prep.recipe import Recipe, digest
+from kinetics_prep.media.quantize import QUANTIZERS
+from kinetics_prep.records import FORMATS
 
 TOOLS = {"opencv": "5.0"}
 

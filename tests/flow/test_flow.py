@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from conftest import QUICK_TVL1
 
-from kinetics_prep import flow, video
+from kinetics_prep import flow
 from kinetics_prep.errors import BadOption, MissingTool
 from kinetics_prep.flow import ENGINES, TVL1
+from kinetics_prep.media import video
 from kinetics_prep.sample import MOTIONS, VIDEOS, Motion, render
 
 MARGIN = 16

@@ -18,14 +18,16 @@ import numpy as np
 import pytest
 from cuda_on_cpu import EmulatedGPU
 
-from kinetics_prep import flow, prepare, quantize
-from kinetics_prep.clip import Clip
+from kinetics_prep import flow
+from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, MissingTool
 from kinetics_prep.flow import TVL1, Hardware, cuda_kernels
 from kinetics_prep.flow.cuda import CLIPS_AT_A_TIME, GPU, TVL1CUDA
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
 from kinetics_prep.flow.hardware import GPUFailed
-from kinetics_prep.recipe import Recipe
+from kinetics_prep.media import quantize
+from kinetics_prep.media.clip import Clip
+from kinetics_prep.runs import clip as prepare
 
 pytestmark = pytest.mark.skipif(cuda_on_cpu.missing() is not None, reason=str(cuda_on_cpu.missing()))
 

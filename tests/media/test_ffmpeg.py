@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import numbered_frames, write_video
 
-from kinetics_prep import ffmpeg_tool
 from kinetics_prep.errors import MissingTool
+from kinetics_prep.media import ffmpeg as ffmpeg_tool
 
 
 @pytest.fixture

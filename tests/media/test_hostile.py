@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep import ledger, prepare
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.record import Record
+from kinetics_prep.dataset import ledger
+from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.records.record import Record
+from kinetics_prep.runs import clip as prepare
 from kinetics_prep.sources import Fetching
 
 CLIP_SECONDS, FPS = 10, 25

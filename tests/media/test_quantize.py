@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from kinetics_prep import quantize
 from kinetics_prep.errors import BadOption
-from kinetics_prep.quantize import BOUND_PX, QUANTIZERS
+from kinetics_prep.media import quantize
+from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
 
 BOUNDS = [0.5, 15.0, BOUND_PX, 32.0, 127.0, 1000.0]
 

@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 from conftest import number_of, numbered_frames, write_video
 
-from kinetics_prep import ffmpeg_tool, video
-from kinetics_prep.clip import Clip
 from kinetics_prep.errors import (
     ClipError,
     ClipOutOfRange,
@@ -28,6 +26,9 @@ from kinetics_prep.errors import (
     TooShort,
     Unreadable,
 )
+from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.media import video
+from kinetics_prep.media.clip import Clip
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 B_FRAMES = (*H264, "-bf", "3")

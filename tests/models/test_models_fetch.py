@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("keras")
 import keras
 
-from kinetics_prep import video
 from kinetics_prep.errors import BadOption, BadWeights, MissingTool
+from kinetics_prep.media import video
 from kinetics_prep.models import fetch, i3d, kinetics400, weights
 from kinetics_prep.models.fetch import FETCHABLE, Fetchable
 

@@ -13,7 +13,7 @@ pytest.importorskip("keras")
 import keras
 import model_cases
 
-from kinetics_prep import published
+from kinetics_prep.annotations import published
 from kinetics_prep.errors import BadOption, BadWeights
 from kinetics_prep.models import foreign, i3d, inception, kinetics400, weights
 from kinetics_prep.models.foreign import Stored, pickled, sdist

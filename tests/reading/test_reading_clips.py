@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from prepared import LABELS, RECIPE, copy, folder, make
 
-from kinetics_prep import cli, ledger, sample, tables
+from kinetics_prep import cli, sample
+from kinetics_prep.dataset import ledger
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, RunError
-from kinetics_prep.formats import FORMATS, parquet, tfrecord
-from kinetics_prep.sequence_example import pick
-from kinetics_prep.training.clips import UNLABELLED, Clips
+from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.records import FORMATS, parquet, tfrecord
+from kinetics_prep.records.sequence_example import pick
+from kinetics_prep.storage import tables
 
 
 @pytest.fixture(params=FORMATS)

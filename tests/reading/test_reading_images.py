@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinetics_prep import quantize, record
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.record import ENCODINGS
-from kinetics_prep.training import images
-from kinetics_prep.training.sampling import Draw
+from kinetics_prep.media import quantize
+from kinetics_prep.reading import images
+from kinetics_prep.reading.sampling import Draw
+from kinetics_prep.records import record
+from kinetics_prep.records.record import ENCODINGS
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

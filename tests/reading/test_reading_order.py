@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.training.order import Once, Order
+from kinetics_prep.reading.order import Once, Order
 
 
 def test_every_epoch_holds_each_clip_once_in_an_order_of_its_own():

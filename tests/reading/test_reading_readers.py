@@ -18,15 +18,15 @@ from prepared import RECIPE, copy, folder, make
 
 pytest.importorskip("keras")
 
-from kinetics_prep import quantize
 from kinetics_prep.errors import BadOption, CorruptShard
-from kinetics_prep.formats import FORMATS, parquet, tfrecord
-from kinetics_prep.record import ENCODINGS, Record
-from kinetics_prep.training import parquet_input, tf_input
-from kinetics_prep.training.clips import Clips
-from kinetics_prep.training.order import Once, Order
-from kinetics_prep.training.reading import Skipped
-from kinetics_prep.training.sampling import Sampler
+from kinetics_prep.media import quantize
+from kinetics_prep.reading import parquet_input, tf_input
+from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading.order import Once, Order
+from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.records import FORMATS, parquet, tfrecord
+from kinetics_prep.records.record import ENCODINGS, Record
 
 SIZE = 28
 OFFSETS = {"rgb": np.arange(1, 6, 2), "flow": np.arange(6)}

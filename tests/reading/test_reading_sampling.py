@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.training.sampling import Draw, Sampler
+from kinetics_prep.reading.sampling import Draw, Sampler
 
 
 def sampler(**settings) -> Sampler:

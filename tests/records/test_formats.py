@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.formats import FORMATS, parquet, tfrecord
-from kinetics_prep.record import FEATURES, Record
+from kinetics_prep.records import FORMATS, parquet, tfrecord
+from kinetics_prep.records.record import FEATURES, Record
 
 FRAMES = 3
 

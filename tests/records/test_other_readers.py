@@ -15,13 +15,14 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from kinetics_prep import plan, prepare
-from kinetics_prep.annotations import Annotation, LabelMap
-from kinetics_prep.datasets import Row
-from kinetics_prep.formats import tfrecord
-from kinetics_prep.prepare import Workshop
-from kinetics_prep.recipe import Recipe
-from kinetics_prep.record import FEATURES, Record
+from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.formats import Row
+from kinetics_prep.dataset import plan
+from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.records import tfrecord
+from kinetics_prep.records.record import FEATURES, Record
+from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs.clip import Workshop
 from kinetics_prep.sources import Fetching
 
 LABELS = LabelMap(("abseiling", "making tea", "zumba"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_readers import LABELS, READERS, prepare_shard
 
-from kinetics_prep.formats import tfrecord
+from kinetics_prep.records import tfrecord
 
 tf = pytest.importorskip("tensorflow")
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinetics_prep import quantize, record, schemas, sequence_example
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.clip import Clip, QuantizedFlow, TwoStreamClip
+from kinetics_prep import schemas
+from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.flow import TVL1
-from kinetics_prep.record import FEATURES, Record
+from kinetics_prep.media import quantize
+from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip
+from kinetics_prep.records import record, sequence_example
+from kinetics_prep.records.record import FEATURES, Record
 
 FRAMES, HEIGHT, WIDTH = 3, 24, 40
 

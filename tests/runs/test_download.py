@@ -7,8 +7,8 @@ import re
 import pytest
 from conftest import numbered_frames, write_video
 
-from kinetics_prep import tables
 from kinetics_prep.cli import CANNOT_GO_ON, OK, TOO_MANY_REFUSED, main
+from kinetics_prep.storage import tables
 
 IDS = [f"video{number}" for number in range(6)]
 

@@ -10,9 +10,11 @@ import duckdb
 import pytest
 from conftest import QUICK_TVL1, numbered_frames, write_video
 
-from kinetics_prep import refresh, shards, tables
 from kinetics_prep.cli import CANNOT_GO_ON, OK, main
-from kinetics_prep.formats import tfrecord
+from kinetics_prep.dataset import shards
+from kinetics_prep.records import tfrecord
+from kinetics_prep.runs import refresh
+from kinetics_prep.storage import tables
 
 IDS = [f"video{number}" for number in range(8)]
 QUICK = ["--fps", "5", "--short-side", "32", "--clip-seconds", "1", "--clips-per-shard", "3"]
@@ -330,7 +332,7 @@ def test_a_password_is_not_noted(tmp_path, server, video):
 def test_other_versions_of_what_decides_the_bytes_are_refused(output, capsys):
     content = json.loads((output / "recipe.json").read_text())
     content["versions"]["ffmpeg"] = "another"
-    from kinetics_prep import recipe
+    from kinetics_prep.dataset import recipe
 
     content["digest"] = recipe._digest(content["recipe"], content["versions"])
     (output / "recipe.json").write_text(json.dumps(content))

@@ -8,12 +8,13 @@ import jsonschema
 import pyarrow as pa
 import pytest
 
-from kinetics_prep import schemas, tables
-from kinetics_prep.download import DownloadRow
+from kinetics_prep import schemas
+from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import REASONS
-from kinetics_prep.ledger import LedgerRow
-from kinetics_prep.plan import PlanRow
-from kinetics_prep.record import FEATURES
+from kinetics_prep.records.record import FEATURES
+from kinetics_prep.runs.download import DownloadRow
+from kinetics_prep.storage import tables
 
 FILES = sorted(path.name.removesuffix(".json") for path in resources.files(schemas).iterdir() if path.suffix == ".json")
 

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from conftest import numbered_frames, write_video
 
-from kinetics_prep import video
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadOption, NoRoom, NotFound, TooLarge, UnreadableFile
-from kinetics_prep.plan import PlanRow
+from kinetics_prep.media import video
 from kinetics_prep.sources import archive_index, seek_points
 from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.fetching import Fetching

@@ -9,8 +9,8 @@ import pytest
 from conftest import numbered_frames, plan_row, write_video
 from test_http import AT_ONCE
 
-from kinetics_prep import prepare
 from kinetics_prep.errors import BadOption, ClipError, NotFound, Truncated
+from kinetics_prep.runs import clip as prepare
 from kinetics_prep.sources import Fetching, open_sources
 
 VIDEO = OTHER = b""

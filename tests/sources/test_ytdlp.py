@@ -22,8 +22,8 @@ from yt_dlp.networking import exceptions as net
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
 from kinetics_prep import errors
+from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadOption, ClipError, MissingTool, NoRoom
-from kinetics_prep.plan import PlanRow
 from kinetics_prep.sources import ytdlp, ytdlp_errors
 from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.fetching import Fetching

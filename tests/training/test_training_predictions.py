@@ -8,8 +8,8 @@ import pytest
 from said import LABELS, same, some
 
 from kinetics_prep.errors import BadLogits, BadOption, CorruptShard
+from kinetics_prep.reading.clips import UNLABELLED
 from kinetics_prep.training import predictions
-from kinetics_prep.training.clips import UNLABELLED
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from conftest import number_of, numbered_frames, plan_row, write_video
 
 pytest.importorskip("keras")  # weights are read by it
 
-from kinetics_prep import flow, prepare
+from kinetics_prep import flow
 from kinetics_prep.errors import BadOption, BadVideo, MissingTool
 from kinetics_prep.models.weights import Facts
-from kinetics_prep.record import Record
+from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.records.record import Record
+from kinetics_prep.runs import clip as prepare
 from kinetics_prep.sources import Fetching
 from kinetics_prep.training import preview
-from kinetics_prep.training.sampling import Sampler
 
 FACTS = Facts(
     model="i3d", stream="both", classes=3, size=32, short_side=48, fps="5", quantizer="denseflow", bound_px=10.0

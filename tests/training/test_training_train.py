@@ -330,7 +330,7 @@ def test_a_run_without_a_checkpoint_that_reads_back_does_not_begin_anew_unasked(
 def test_tensorboard_gets_what_the_history_says(moving_data, tmp_path):
     from tensorflow.core.util import event_pb2
 
-    from kinetics_prep.formats import tfrecord
+    from kinetics_prep.records import tfrecord
 
     trained(job(moving_data, tmp_path / "run", steps=3, tensorboard=True))
     (path,) = (tmp_path / "run" / "tensorboard").iterdir()

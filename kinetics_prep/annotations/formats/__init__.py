@@ -9,8 +9,8 @@ Each is a module with
 
 from pathlib import Path
 
-from kinetics_prep.datasets import activitynet_json, hmdb51, kinetics_csv, kinetics_json, path_list, ucf101
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.formats import activitynet_json, hmdb51, kinetics_csv, kinetics_json, path_list, ucf101
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations
 
 DATASETS = {

@@ -6,8 +6,8 @@ See `json_entries`. A video has any number of annotations; one of the test set h
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.datasets import json_entries
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.formats import json_entries
+from kinetics_prep.annotations.rows import Row
 
 _BESIDE = ("taxonomy", "version")
 """What may stand before the database, and be long."""

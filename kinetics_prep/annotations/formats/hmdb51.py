@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.datasets import lines
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.formats import lines
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _NAME = re.compile(r"(?P<label>.+)_test_split[1-3]\.txt")

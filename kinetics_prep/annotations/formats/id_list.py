@@ -5,8 +5,8 @@ Kinetics-400. What is behind an id on its line is not read.
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.datasets import lines
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.formats import lines
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 import ijson
 
-from kinetics_prep.annotations import Annotation, split_named
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.annotation import Annotation, split_named
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _BEGINNING_BYTES = 4096

@@ -13,9 +13,9 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import Annotation, split_named
-from kinetics_prep.datasets import json_entries, lines
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.annotation import Annotation, split_named
+from kinetics_prep.annotations.formats import json_entries, lines
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _REQUIRED = ("youtube_id", "time_start", "time_end")

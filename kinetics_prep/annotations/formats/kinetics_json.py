@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.datasets import json_entries
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.formats import json_entries
+from kinetics_prep.annotations.rows import Row
 
 
 def recognises(path: Path) -> bool:

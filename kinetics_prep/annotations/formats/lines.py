@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 LONGEST_LINE_BYTES = 10_000

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from kinetics_prep.annotations import TIMED_NAME, Annotation, LabelMap
-from kinetics_prep.datasets import lines
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.annotation import TIMED_NAME, Annotation, LabelMap
+from kinetics_prep.annotations.formats import lines
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _VIDEO = r"\.(?:mp4|mkv|webm|avi|mov|m4v|flv|mpg|mpeg)"

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import Annotation
-from kinetics_prep.datasets import lines
-from kinetics_prep.datasets.rows import Row
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.formats import lines
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _LINE = re.compile(r"(?P<label>\w+)/(?P<id>v_[^/\s]+)\.(?:avi|mp4)(?:\s+\d{1,3})?")
