@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.sources import archive_index, seek_points
 from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.fetching import Fetching
@@ -106,8 +106,8 @@ def milliseconds(path: Path, folder: Path, names: list[str], fetches: int) -> fl
     return (time.perf_counter() - began) / fetches * 1000
 
 
-def row(media_id: str) -> PlanRow:
-    return PlanRow(0, 0, media_id, media_id, None, None, "train", 10.0, 20.0, "rows.csv", 2)
+def row(media_id: str) -> PlannedRow:
+    return PlannedRow(0, 0, media_id, media_id, None, None, "train", 10.0, 20.0, "rows.csv", 2)
 
 
 def many(folder: Path, archives: int, videos: int) -> None:

@@ -9,7 +9,7 @@ import loopback
 import numpy as np
 import pytest
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.flow import TVL1
 from kinetics_prep.media import ffmpeg as ffmpeg_tool
@@ -66,8 +66,8 @@ def number_of(frame: np.ndarray) -> int:
     return int(((frame[frame.shape[0] // 2, centres, 1] > 127) << np.arange(16)).sum())
 
 
-def plan_row(media_id="abc", start=5.0, end=15.0, split="train", label="using segway") -> PlanRow:
-    return PlanRow(
+def plan_row(media_id="abc", start=5.0, end=15.0, split="train", label="using segway") -> PlannedRow:
+    return PlannedRow(
         shard=0,
         index=0,
         clip_id=f"{media_id}_{start}_{end}",

@@ -1,6 +1,6 @@
 """Looks over annotation files before a run: what `flow` would refuse, and what somebody should know of.
 
-with Spool() as rows:
+with RowStore() as rows:
     files = selection.read_annotations(rows, ("k400_val.csv",), None, None)
     report = check.examine(files, rows)
 """
@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.formats import Row
-from kinetics_prep.annotations.row_store import Spool, Video
+from kinetics_prep.annotations.row_store import RowStore, VideoRows
+from kinetics_prep.annotations.rows import ReadableRow, UnreadableRow
 from kinetics_prep.annotations.selection import AnnotationFile
 from kinetics_prep.errors import BadOption
 from kinetics_prep.storage.files import atomic
@@ -59,7 +59,7 @@ class Report:
         return sum(finding.count for finding in self.findings if finding.is_refused)
 
 
-def examine(files: Iterable[AnnotationFile], rows: Spool, labels: LabelMap | None = None) -> Report:
+def examine(files: Iterable[AnnotationFile], rows: RowStore, labels: LabelMap | None = None) -> Report:
     """Looks over files, those of one data set or of several.
 
     Args:
@@ -72,7 +72,7 @@ def examine(files: Iterable[AnnotationFile], rows: Spool, labels: LabelMap | Non
     of_firsts = [*_of_labels(known), *_of_times()]
     splits, classes, of_clips = collections.Counter(), set(), {}
     for row, is_duplicate in rows.as_read():
-        if row.error:
+        if isinstance(row, UnreadableRow):
             unreadable.add(row)
             continue
         splits[row.split] += 1
@@ -93,18 +93,18 @@ def examine(files: Iterable[AnnotationFile], rows: Spool, labels: LabelMap | Non
     )
 
 
-def corrected(rows: Spool, labels: LabelMap | None = None) -> Iterator[Annotation]:
+def corrected(rows: RowStore, labels: LabelMap | None = None) -> Iterator[Annotation]:
     """Every clip once, under its label as the label map has it; what `flow` would still refuse is left out."""
     known = _corrector(labels)
     for row, is_duplicate in rows.as_read():
-        if row.error or is_duplicate:
+        if isinstance(row, UnreadableRow) or is_duplicate:
             continue
         label = row.annotation.label
         if label is None or known(label) is not None:
             yield dataclasses.replace(row.annotation, label=label and known(label))
 
 
-def write_corrected(rows: Spool, path: Path, labels: LabelMap | None = None) -> int:
+def write_corrected(rows: RowStore, path: Path, labels: LabelMap | None = None) -> int:
     """Writes what is left of the annotations as a CSV file of Kinetics, and says how many rows those are.
 
     Raises:
@@ -147,11 +147,11 @@ def _bare(label: str) -> str:
     return re.sub(r"[\W_]+", "", label).casefold()
 
 
-def _clip(row: Row) -> str:
+def _clip(row: ReadableRow) -> str:
     return f"{row.file}:{row.line}: {row.annotation.clip_id}"
 
 
-def _label(row: Row) -> str:
+def _label(row: ReadableRow) -> str:
     return f"{row.file}:{row.line}: {row.annotation.label!r}"
 
 
@@ -171,11 +171,11 @@ class _Tally:
         self._count = 0
         self._examples = []
 
-    def look_at(self, one: Row | Video) -> None:
+    def look_at(self, one: ReadableRow | UnreadableRow | VideoRows) -> None:
         if self._concerns(one):
             self.add(one)
 
-    def add(self, one: Row | Video) -> None:
+    def add(self, one: ReadableRow | UnreadableRow | VideoRows) -> None:
         self._count += 1
         place = self._order(one)
         if len(self._examples) < EXAMPLES or place < self._examples[-1][0]:
@@ -189,10 +189,10 @@ class _Tally:
 
 
 def _of_labels(known: Callable[[str | None], str | None]) -> Iterator[_Tally]:
-    def is_unknown(row: Row) -> bool:
+    def is_unknown(row: ReadableRow) -> bool:
         return row.annotation.label is not None and known(row.annotation.label) is None
 
-    def is_changed(row: Row) -> bool:
+    def is_changed(row: ReadableRow) -> bool:
         return known(row.annotation.label) not in (None, row.annotation.label)
 
     yield _Tally("labels that the label map has not", _label, is_unknown, is_refused=True)
@@ -201,15 +201,15 @@ def _of_labels(known: Callable[[str | None], str | None]) -> Iterator[_Tally]:
 
 
 def _of_times() -> Iterator[_Tally]:
-    def lasts(row: Row) -> float:
+    def lasts(row: ReadableRow) -> float:
         """Seconds; those of a whole video are not known, and are taken for usual."""
         one = row.annotation
         return USUAL_SECONDS if one.end_us is None else (one.end_us - one.start_us) / 1e6
 
-    def starts(row: Row) -> float:
+    def starts(row: ReadableRow) -> float:
         return 0.0 if row.annotation.end_us is None else row.annotation.start_seconds
 
-    def is_broken(row: Row) -> bool:
+    def is_broken(row: ReadableRow) -> bool:
         one = row.annotation
         return one.end_us is not None and bool(one.start_us % 1_000_000 or one.end_us % 1_000_000)
 
@@ -220,8 +220,8 @@ def _of_times() -> Iterator[_Tally]:
     yield _Tally("times that are no whole seconds", _clip, is_broken)
 
 
-def _of_videos(rows: Spool) -> list[_Tally]:
-    def first(video: Video) -> int:
+def _of_videos(rows: RowStore) -> list[_Tally]:
+    def first(video: VideoRows) -> int:
         return video.first
 
     dashed = "ids that begin with a dash, which other tools take for an option"
@@ -239,11 +239,11 @@ def _of_videos(rows: Spool) -> list[_Tally]:
     return tallies
 
 
-def _splits(video: Video) -> str:
+def _splits(video: VideoRows) -> str:
     return f"{video.media_id}: {', '.join(video.splits)}"
 
 
-def _files(video: Video) -> str:
+def _files(video: VideoRows) -> str:
     return f"{video.media_id}: {', '.join(video.files)}"
 
 

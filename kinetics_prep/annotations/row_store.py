@@ -1,6 +1,6 @@
 """Annotation rows on disk, so that a million of them take no more memory than a hundred thousand.
 
-    with Spool() as rows:
+    with RowStore() as rows:
         rows.add(kinetics_csv.read(path))
         for row in rows.by_clip("train"):
             ...
@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.annotations.rows import Row
+from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import MalformedRow, NoRoom
 
 _CACHE_KIB = 16 * 1024
@@ -40,7 +40,7 @@ BEGIN;
 
 
 @dataclasses.dataclass(frozen=True)
-class Video:
+class VideoRows:
     """What the readable rows say of a video, taken together."""
 
     media_id: str
@@ -52,7 +52,7 @@ class Video:
     """Their base names; sorted, as splits are."""
 
 
-class Spool(contextlib.AbstractContextManager):
+class RowStore(contextlib.AbstractContextManager):
     """Rows, in the order of reading and in others. Of a clip's rows the first that was read comes first in each.
 
     Raises:
@@ -110,9 +110,10 @@ class Spool(contextlib.AbstractContextManager):
         # A file's name may hold what is no Unicode: its number stands for it, and errors, which name it, are bytes.
         file = self._number_of(row.file)
         clip = hashlib.sha256(row.clip_id.encode("utf-8", "surrogatepass")).digest()
-        if (one := row.annotation) is None:
+        if isinstance(row, UnreadableRow):
             error = str(row.error).encode("utf-8", "surrogatepass")
             return clip, file, row.line, media_id, None, None, row.split, None, error
+        one = row.annotation
         return clip, file, row.line, one.media_id, one.start_seconds, one.end_seconds, one.split, one.label, None
 
     def _number_of(self, file: str) -> int:
@@ -136,7 +137,7 @@ class Spool(contextlib.AbstractContextManager):
         where, values = _readable(split, labels)
         return next(self._asked(f"SELECT 1 FROM rows WHERE {where} LIMIT 1", values), None) is not None
 
-    def by_clip(self, split: str, labels: tuple[str, ...] = (), strays: bool = True) -> "Selected":
+    def by_clip(self, split: str, labels: tuple[str, ...] = (), strays: bool = True) -> "SortedRows":
         """The rows of a split in the order of a plan: by the sha256 of their clip id, and then as they were read.
 
         Args:
@@ -145,7 +146,7 @@ class Spool(contextlib.AbstractContextManager):
         """
         where, values = _readable(split, labels)
         refused = "error IS NOT NULL AND (split = ? OR ? AND split IS NULL)"
-        return Selected(self, f"{where} OR {refused}", (*values, split, strays))
+        return SortedRows(self, f"{where} OR {refused}", (*values, split, strays))
 
     def as_read(self) -> Iterator[tuple[Row, bool]]:
         """Every row in the order of reading, and whether it is a duplicate: its split has the same clip before it."""
@@ -166,7 +167,7 @@ class Spool(contextlib.AbstractContextManager):
             )
         self._has_firsts = True
 
-    def videos(self) -> Iterator[Video]:
+    def videos(self) -> Iterator[VideoRows]:
         """Every video that readable rows name, in no order."""
         query = (
             "SELECT media_id, min(position), count(DISTINCT clip), group_concat(DISTINCT split),"
@@ -174,7 +175,7 @@ class Spool(contextlib.AbstractContextManager):
         )
         for media_id, first, clips, splits, files in self._asked(query):
             files = sorted(self._files[int(number)] for number in files.split(","))
-            yield Video(media_id, first, clips, tuple(sorted(splits.split(","))), tuple(files))
+            yield VideoRows(media_id, first, clips, tuple(sorted(splits.split(","))), tuple(files))
 
     def _asked(self, query: str, values: tuple = ()) -> Iterator[tuple]:
         with _room_needed():
@@ -185,16 +186,16 @@ class Spool(contextlib.AbstractContextManager):
     def _row(self, cells: Sequence) -> Row:
         file, line, media_id, start_seconds, end_seconds, split, label, error = cells
         if error is not None:
-            return Row(self._files[file], line, error=MalformedRow(error.decode("utf-8", "surrogatepass")), split=split)
+            return UnreadableRow(self._files[file], line, MalformedRow(error.decode("utf-8", "surrogatepass")), split)
         annotation = Annotation(media_id, start_seconds, end_seconds, split, label)
-        return Row(self._files[file], line, annotation, split=split)
+        return ReadableRow(self._files[file], line, annotation)
 
 
 @dataclasses.dataclass(frozen=True)
-class Selected:
-    """Rows of a spool in the order of a plan; see `Spool.by_clip`."""
+class SortedRows:
+    """Rows of a spool in the order of a plan; see `RowStore.by_clip`."""
 
-    spool: Spool
+    spool: RowStore
     where: str
     values: tuple
 

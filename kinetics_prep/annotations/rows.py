@@ -1,4 +1,4 @@
-"""Row: what one line of an annotation file says, or why it cannot be read."""
+"""A row of an annotation file: `ReadableRow` says which clip, `UnreadableRow` says why it cannot be read."""
 
 import dataclasses
 
@@ -7,23 +7,42 @@ from kinetics_prep.errors import MalformedRow
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """A line of an annotation file: an annotation, or an error; never both."""
+class ReadableRow:
+    """A row that names a clip."""
 
     file: str
     """Base name of the file."""
     line: int
     """Number of the line, from 1; in JSON that of the annotation."""
-    annotation: Annotation | None = None
-    error: MalformedRow | None = None
-    split: str | None = None
-    """The annotation's split; of an unreadable row the split if at least that could be read."""
-
-    def __post_init__(self):
-        if (self.annotation is None) == (self.error is None):
-            raise ValueError("a row holds either an annotation or an error")
+    annotation: Annotation
 
     @property
     def clip_id(self) -> str:
-        """The clip's name; of an unreadable row `<file>:<line>`, which no clip is called."""
-        return self.annotation.clip_id if self.annotation else f"{self.file}:{self.line}"
+        """The clip's name."""
+        return self.annotation.clip_id
+
+    @property
+    def split(self) -> str:
+        """The annotation's split."""
+        return self.annotation.split
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnreadableRow:
+    """A row that names no clip, and the reason."""
+
+    file: str
+    """Base name of the file."""
+    line: int
+    """Number of the line, from 1; in JSON that of the annotation."""
+    error: MalformedRow
+    split: str | None = None
+    """The row's split, if at least that could be read."""
+
+    @property
+    def clip_id(self) -> str:
+        """`<file>:<line>`, which no clip is called."""
+        return f"{self.file}:{self.line}"
+
+
+Row = ReadableRow | UnreadableRow

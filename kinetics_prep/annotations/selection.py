@@ -1,21 +1,20 @@
 """Which annotation rows are meant: the files, and what is taken of them.
 
-with Spool() as rows:
+with RowStore() as rows:
     chosen = selection.choose(Selection(("k400_val.csv",)), rows)
     for split in chosen.splits:
-        plan.arrange(chosen.rows(split), split, chosen.labels, clips_per_shard=64)
+        planned.arrange(chosen.rows(split), split, chosen.labels, clips_per_shard=64)
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import formats as datasets
+from kinetics_prep.annotations import formats, planned
 from kinetics_prep.annotations.annotation import SPLITS, LabelMap
 from kinetics_prep.annotations.formats import id_list
-from kinetics_prep.annotations.row_store import Selected, Spool
-from kinetics_prep.dataset import plan
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlanRow
+from kinetics_prep.annotations.row_store import RowStore, SortedRows
 from kinetics_prep.errors import BadAnnotations, BadOption
 
 
@@ -31,15 +30,15 @@ class Selection:
     only: tuple[str, ...] = ()
     limit: int | None = None
     dataset: str | None = None
-    """The annotations' format, a name of `datasets.DATASETS`; None to tell it by their content."""
+    """The annotations' format, a name of `formats.ANNOTATION_FORMATS`; None to tell it by their content."""
     ids: Path | None = None
     """A list of video ids, one a line: only their rows are taken."""
 
     def __post_init__(self):
         if self.limit is not None and self.limit < 1:
             raise BadOption(f"--limit is {self.limit}, expected at least 1")
-        if self.dataset is not None and self.dataset not in datasets.DATASETS:
-            raise BadOption(f"--dataset {self.dataset}: expected one of {', '.join(datasets.DATASETS)}")
+        if self.dataset is not None and self.dataset not in formats.ANNOTATION_FORMATS:
+            raise BadOption(f"--dataset {self.dataset}: expected one of {', '.join(formats.ANNOTATION_FORMATS)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,11 @@ class AnnotationFile:
 
 
 def read_annotations(
-    rows: Spool, paths: tuple[str, ...], default_split: str | None, dataset: str | None, labels: LabelMap | None = None
+    rows: RowStore,
+    paths: tuple[str, ...],
+    default_split: str | None,
+    dataset: str | None,
+    labels: LabelMap | None = None,
 ) -> list[AnnotationFile]:
     """Reads some annotation files, of which at least one holds a row that can be read.
 
@@ -80,14 +83,14 @@ def read_annotations(
 
 
 def _annotation_file(
-    rows: Spool, path: Path, default_split: str | None, dataset: str | None, labels: LabelMap | None
+    rows: RowStore, path: Path, default_split: str | None, dataset: str | None, labels: LabelMap | None
 ) -> AnnotationFile:
     if not path.is_file():
         what = "is not a file" if path.exists() else "there is no such file"
         raise BadAnnotations(f"--annotations {path}: {what}")
     try:
-        dataset = dataset or datasets.detect(path)
-        module = datasets.DATASETS[dataset]
+        dataset = dataset or formats.detect(path)
+        module = formats.ANNOTATION_FORMATS[dataset]
         found = module.read(path, default_split)
         if hasattr(module, "with_names"):
             found = module.with_names(path, found, labels)
@@ -105,17 +108,17 @@ class Chosen:
     splits: tuple[str, ...]
     given_labels: LabelMap | None
     """The label map that the user gave."""
-    found: Spool
+    found: RowStore
 
     @property
     def labels(self) -> LabelMap:
         """The label map given, or that of the labels found."""
         return LabelMap.from_labels(self.found.labels()) if self.given_labels is None else self.given_labels
 
-    def rows(self, split: str) -> Selected:
+    def rows(self, split: str) -> SortedRows:
         """The rows of a split, in the order of a plan. Those whose split cannot be read belong to the first split, so
         that they are told of once."""
-        return plan.select(self.found, split, self.selection.only, strays=split == self.splits[0])
+        return planned.select(self.found, split, self.selection.only, strays=split == self.splits[0])
 
     def count(self, split: str) -> int:
         """How many rows the plan of a split has."""
@@ -124,10 +127,10 @@ class Chosen:
 
     def arranged(self, split: str, labels: LabelMap, clips_per_shard: int) -> Iterator[PlanRow]:
         """The plan of a split."""
-        return plan.arrange(self.rows(split), split, labels, clips_per_shard, self.selection.limit)
+        return planned.arrange(self.rows(split), split, labels, clips_per_shard, self.selection.limit)
 
 
-def choose(selection: Selection, rows: Spool) -> Chosen:
+def choose(selection: Selection, rows: RowStore) -> Chosen:
     """Reads the annotation files of a selection.
 
     Args:
@@ -145,7 +148,7 @@ def choose(selection: Selection, rows: Spool) -> Chosen:
     return Chosen(selection, tuple(files), tuple(_splits(selection, rows, wanted)), given, rows)
 
 
-def _keep_listed(selection: Selection, rows: Spool) -> None:
+def _keep_listed(selection: Selection, rows: RowStore) -> None:
     if selection.ids is None:
         return
     try:
@@ -156,10 +159,10 @@ def _keep_listed(selection: Selection, rows: Spool) -> None:
         raise BadAnnotations(f"--ids {selection.ids}: none of its ids is in the annotation files")
 
 
-def _splits(selection: Selection, rows: Spool, wanted: Iterable[str]) -> Iterator[str]:
+def _splits(selection: Selection, rows: RowStore, wanted: Iterable[str]) -> Iterator[str]:
     """Those of which there is something to take."""
     for split in wanted:
-        plan.select(rows, split, selection.only)  # which says what is wrong, if there is nothing
+        planned.select(rows, split, selection.only)  # which says what is wrong, if there is nothing
         if rows.holds(split, selection.only):
             yield split
         elif split in selection.splits:

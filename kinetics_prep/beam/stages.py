@@ -10,8 +10,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import shards
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.dataset.shards import ShardTask
 from kinetics_prep.runs import clip as prepare
 from kinetics_prep.runs.clip import Workshop

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from kinetics_prep import flow, sample
 from kinetics_prep.annotations.annotation import SPLITS, split_named
-from kinetics_prep.annotations.formats import DATASETS
+from kinetics_prep.annotations.formats import ANNOTATION_FORMATS
 from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, MalformedRow
 from kinetics_prep.flow import TVL1, Hardware
 from kinetics_prep.media.quantize import QUANTIZERS
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import ENCODINGS
 from kinetics_prep.runs.download import DownloadJob
 from kinetics_prep.runs.prepare import Job, Resumption, expect_retryable
@@ -125,7 +125,8 @@ def _add_what(what) -> None:
 def add_annotation_arguments(what) -> None:
     """Adds the flags that say how annotation files are to be read."""
     what.add_argument(
-        "--dataset", metavar="NAME", help=f"format of the annotations, of {', '.join(DATASETS)}; default: by content"
+        "--dataset", metavar="NAME", help="format of the annotations, of "
+        f"{', '.join(ANNOTATION_FORMATS)}; default: by content"
     )  # fmt: skip
     what.add_argument(
         "--split", type=_split, metavar="{train,val,test}", help="one split only; default: all that the file holds"
@@ -214,7 +215,7 @@ def _add_where(where) -> None:
         type=_words,
         default=("tfrecord",),
         metavar="LIST",
-        help=f"of {','.join(FORMATS)}; default: tfrecord",
+        help=f"of {','.join(SHARD_FORMATS)}; default: tfrecord",
     )
     where.add_argument("--clips-per-shard", type=int, default=64, metavar="N", help="default: 64")
 

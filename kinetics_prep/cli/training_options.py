@@ -6,7 +6,7 @@ from pathlib import Path
 from kinetics_prep.dataset import manifest
 from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import BadOption
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.training.predictions import FUSIONS, STREAMS
 from kinetics_prep.training.recipes import PRECISIONS, PROTOCOLS, RECIPES, Plateau, TrainRecipe, recipe
 
@@ -198,7 +198,7 @@ def _add_fusion(parser) -> None:
 
 
 def _add_reading(parser) -> None:
-    parser.add_argument("--format", choices=tuple(FORMATS), help="to read; default: tfrecord, if it is there")
+    parser.add_argument("--format", choices=tuple(SHARD_FORMATS), help="to read; default: tfrecord, if it is there")
     parser.add_argument(
         "--accept", type=_accepted, default=frozenset(), metavar="LIST", help="of what the shards may have otherwise "
         f"than the weights expect: {','.join(ACCEPTABLE)}"

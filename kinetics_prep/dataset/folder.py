@@ -4,19 +4,16 @@ What is asked of it first is written down there; what is asked later must agree,
 anything has been prepared.
 """
 
-import collections
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import manifest, plan, recipe
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import BadOption, OtherRecipe
@@ -104,46 +101,19 @@ def agree_on_labels(layout: Layout, wanted: LabelMap, given: bool) -> LabelMap:
     )
 
 
-class PlanDigest:
-    """Of a plan's content, whatever version of Parquet holds it. A renamed annotation file changes it only
-    where a row cannot be read, as then the file's name is all the name the row has."""
-
-    def __init__(self):
-        self.rows = 0
-        self._sha256 = hashlib.sha256()
-
-    def of(self, rows: Iterable[PlanRow]) -> Iterator[PlanRow]:
-        """The same rows, taken in as they pass."""
-        for row in rows:
-            content = vars(row) | {"annotation_file": None, "refusal_message": None}
-            self._sha256.update(json.dumps(content).encode() + b"\n")
-            self.rows += 1
-            yield row
-
-    def sha256(self) -> str:
-        return self._sha256.hexdigest()
-
-
-def digest_of(path: Path) -> PlanDigest:
-    """Of a plan on disk."""
-    digest = PlanDigest()
-    collections.deque(digest.of(plan.read(path)), maxlen=0)
-    return digest
-
-
-def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow], shards: int) -> PlanDigest:
+def agree_on_plan(layout: Layout, split: str, rows: Iterable[PlanRow], shards: int) -> plan.PlanDigest:
     """Notes a split's plan, of so many shards, or finds it noted.
 
     Raises:
       OtherRecipe: if the folder holds another plan of this split.
     """
-    path, here = layout.plan(split), PlanDigest()
+    path, here = layout.plan(split), plan.PlanDigest()
     if not path.exists():
         with atomic(path, layout.scratch) as temporary:
-            plan.write(temporary, here.of(rows), shards)
+            plan.write(temporary, here.watch(rows), shards)
         return here
-    there, different = PlanDigest(), ()
-    for pair in itertools.zip_longest(there.of(plan.read(path)), here.of(rows)):
+    there, different = plan.PlanDigest(), ()
+    for pair in itertools.zip_longest(there.watch(plan.read(path)), here.watch(rows)):
         if not different and pair[0] != pair[1]:
             described = tuple(map(_described, pair))
             different = described if described[0] != described[1] else ()

@@ -24,7 +24,7 @@ from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.flow import TVL1
 from kinetics_prep.media import ffmpeg as ffmpeg_tool
 from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import ENCODINGS
 
 RECORD_VERSION = 2
@@ -64,8 +64,8 @@ class Recipe:
         self._expect("bound_px", 0 < self.bound_px <= 1000, "over 0 and at most 1000")
         self._expect("flow_encoding", self.flow_encoding in ENCODINGS, f"one of {', '.join(ENCODINGS)}")
         self._expect("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
-        known = bool(self.formats) and set(self.formats) <= set(FORMATS)
-        self._expect("formats", known, f"one or more of {', '.join(FORMATS)}")
+        known = bool(self.formats) and set(self.formats) <= set(SHARD_FORMATS)
+        self._expect("formats", known, f"one or more of {', '.join(SHARD_FORMATS)}")
         self._expect("formats", len(set(self.formats)) == len(self.formats), "each format once")
         self._expect("clips_per_shard", 1 <= self.clips_per_shard <= 100_000, "1 to 100000")
 

@@ -29,11 +29,11 @@ from pathlib import Path
 import jsonschema
 
 from kinetics_prep import schemas
+from kinetics_prep.annotations.planned import PlanRow, RefusedRow
 from kinetics_prep.dataset import ledger, plan
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import RETRYABLE, CorruptShard, IncompleteShard
-from kinetics_prep.records import FORMATS, tfrecord
+from kinetics_prep.records import SHARD_FORMATS, tfrecord
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage import tables
 from kinetics_prep.storage.files import atomic, sha256_of, write_json
@@ -232,7 +232,7 @@ def rows_of(task: ShardTask, shard: int) -> list[PlanRow]:
     elsewhere = found_later(task)
     rows = plan.read(task.plan, shard)
     # A duplicate of a clip that was found bears its id, and stays.
-    return [row for row in rows if row.refusal_reason or row.clip_id not in elsewhere]
+    return [row for row in rows if isinstance(row, RefusedRow) or row.clip_id not in elsewhere]
 
 
 def assemble(task: ShardTask, shard: int) -> bool:
@@ -385,7 +385,7 @@ def reopen(task: ShardTask, shard: int, reasons: tuple[str, ...]) -> int:
 
 
 def _disassemble(task: ShardTask, name: str, rows: list[PlanRow], settled: list[LedgerRow], reasons) -> None:
-    layout, module = task.layout, FORMATS[task.formats[0]]
+    layout, module = task.layout, SHARD_FORMATS[task.formats[0]]
     written = any(found.status == ledger.WRITTEN for found in settled)
     records = module.read_shard(layout.shard(name, module.SUFFIX)) if written else iter(())
     for row, found in zip(rows, settled):
@@ -398,7 +398,7 @@ def _disassemble(task: ShardTask, name: str, rows: list[PlanRow], settled: list[
 
 
 def _write_format(task: ShardTask, name: str, form: str, objects: list[Path]) -> dict:
-    layout, module = task.layout, FORMATS[form]
+    layout, module = task.layout, SHARD_FORMATS[form]
     path = layout.shard(name, module.SUFFIX)
     records = (Record.from_bytes(read_clip(object_path)[1]) for object_path in objects)
     with atomic(path, layout.scratch) as temporary:

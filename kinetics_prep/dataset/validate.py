@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations.annotation import LabelMap
-from kinetics_prep.dataset import folder as folders
-from kinetics_prep.dataset import ledger, manifest, shards
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlanRow
+from kinetics_prep.dataset import ledger, manifest, plan, shards
 from kinetics_prep.dataset.shards import Layout, ShardTask
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage import tables
 from kinetics_prep.storage.files import sha256_of
@@ -115,7 +114,7 @@ def _folder_problems(layout: Layout) -> Iterator[Problem]:
     if sha256_of(layout.labels) != content["labels"]["sha256"]:
         yield Problem("labels.txt", "is not the file that dataset.json knows; class ids may be wrong")
     for split, part in content["splits"].items():
-        digests = [folders.digest_of(layout.output / one["plan"]) for one in _plans(part)]
+        digests = [plan.digest_of(layout.output / one["plan"]) for one in _plans(part)]
         for one, digest in zip(_plans(part), digests):
             if digest.sha256() != one["plan_sha256"]:
                 yield Problem(one["plan"], "is not the plan that the shards were made from")
@@ -128,7 +127,7 @@ def _folder_problems(layout: Layout) -> Iterator[Problem]:
 def _strangers(layout: Layout, content: dict) -> Iterator[Problem]:
     parts = content["splits"].values()
     known = {file["path"] for part in parts for shard in part["shards"] for file in shard["files"].values()}
-    for module in FORMATS.values():
+    for module in SHARD_FORMATS.values():
         for path in sorted((layout.output / module.SUFFIX).glob("*")):
             name = path.relative_to(layout.output).as_posix()
             unfinished = not any(path.stem.startswith(f"{split}-") for split in content["splits"])
@@ -183,7 +182,7 @@ def _file_problems(shard: Shard, form: str, described: dict) -> Iterator[Problem
     accounts = tables.read(shard.layout.output / shard.described["ledger"], "ledger")
     expected = [row["clip_id"] for row in accounts if row["status"] == ledger.WRITTEN]
     found = []
-    for record in FORMATS[form].read_shard(path):
+    for record in SHARD_FORMATS[form].read_shard(path):
         clip_id = record["example/id"]
         found.append(clip_id)
         check = functools.partial(record_problems, record, rows.get(clip_id), shard.digest, shard.labels)

@@ -16,7 +16,7 @@ from kinetics_prep.annotations.annotation import LabelMap
 from kinetics_prep.dataset import ledger, manifest
 from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, UnknownLabel
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.storage import tables
 from kinetics_prep.storage.files import sha256_of
 
@@ -50,7 +50,7 @@ class Clips:
     folder: Path
     split: str
     format: str
-    """A name of `FORMATS`."""
+    """A name of `SHARD_FORMATS`."""
     labels: tuple[str, ...]
     """In the order of their class ids."""
     digest: str
@@ -73,7 +73,7 @@ class Clips:
         """The clips of a split.
 
         Args:
-          format: a name of `FORMATS`; None for the one that the folder holds, TFRecord if it holds both.
+          format: a name of `SHARD_FORMATS`; None for the one that the folder holds, TFRecord if it holds both.
 
         Raises:
           BadOption: if the folder does not hold that split or format.
@@ -137,7 +137,7 @@ def _part(layout: Layout, content: dict, split: str) -> dict:
 
 
 def _format(layout: Layout, made: dict, wanted: str | None) -> str:
-    there = [name for name in FORMATS if name in made.get("formats", ())]
+    there = [name for name in SHARD_FORMATS if name in made.get("formats", ())]
     if not there or (wanted is not None and wanted not in there):
         raise BadOption(
             f"{layout.output} was prepared as {', '.join(there) or 'nothing known here'}, not as {wanted}; read that, "

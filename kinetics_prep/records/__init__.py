@@ -1,4 +1,4 @@
-"""Shard formats. A format is one file here and one row in `FORMATS`; the tests find it by its row.
+"""Shard formats. A format is one file here and one row in `SHARD_FORMATS`; the tests find it by its row.
 
 Each is a module with `SUFFIX`, `write_shard(path, records) -> offsets` and `read_shard(path)`,
 both of `Record`s, one at a time: a shard never stands in memory whole.
@@ -6,7 +6,7 @@ both of `Record`s, one at a time: a shard never stands in memory whole.
 
 from kinetics_prep.records import parquet, tfrecord
 
-FORMATS = {
+SHARD_FORMATS = {
     "tfrecord": tfrecord,
     "parquet": parquet,
 }

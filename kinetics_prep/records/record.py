@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import io
 import json
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,7 +16,6 @@ from PIL import Image, UnidentifiedImageError
 from kinetics_prep import schemas
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.flow import TVL1
 from kinetics_prep.media import quantize
 from kinetics_prep.media.clip import TwoStreamClip
 from kinetics_prep.records import sequence_example
@@ -58,7 +58,8 @@ class Origin:
     """Digest of the recipe."""
     engine: str
     """What computed the flow, and its version."""
-    tvl1: TVL1
+    tvl1: Mapping[str, float]
+    """The parameters of TV-L1 by name."""
 
 
 FEATURES = {item["name"]: Feature(**item) for item in schemas.load("record")["features"]}
@@ -210,7 +211,7 @@ def encode(
         "kinetics_prep/split": annotation.split,
         "kinetics_prep/recipe": origin.recipe,
         "kinetics_prep/engine": origin.engine,
-        "kinetics_prep/tvl1": json.dumps(dataclasses.asdict(origin.tvl1), sort_keys=True),
+        "kinetics_prep/tvl1": json.dumps(dict(origin.tvl1), sort_keys=True),
         "kinetics_prep/quantizer": flow.quantizer,
         "kinetics_prep/bound_px": flow.bound_px,
         "kinetics_prep/saturated_share": flow.saturated_share,

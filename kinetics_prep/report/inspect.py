@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from kinetics_prep.errors import BadOption, CorruptShard
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import FEATURES, LARGEST_PIXELS, Record
 from kinetics_prep.report.sheet import contact_sheet
 
@@ -20,10 +20,12 @@ def records(path: Path) -> Iterator[Record]:
     """
     if not path.is_file():
         raise BadOption(f"{path} is not a file")
-    for module in FORMATS.values():
+    for module in SHARD_FORMATS.values():
         if path.name.endswith(f".{module.SUFFIX}"):
             return module.read_shard(path)
-    raise BadOption(f"{path}: expected a file that ends in {' or '.join(f'.{m.SUFFIX}' for m in FORMATS.values())}")
+    raise BadOption(
+        f"{path}: expected a file that ends in {' or '.join(f'.{m.SUFFIX}' for m in SHARD_FORMATS.values())}"
+    )
 
 
 def find(path: Path, wanted: str) -> Record:

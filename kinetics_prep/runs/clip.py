@@ -21,9 +21,9 @@ import numpy as np
 
 from kinetics_prep import flow
 from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
 from kinetics_prep.dataset import ledger, shards
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.shards import ShardTask
 from kinetics_prep.errors import BY_REASON, ClipError, UnreadableFile
@@ -124,7 +124,7 @@ def settle(row: PlanRow, workshop: Workshop) -> tuple[LedgerRow, bytes | None]:
     """
     stopwatch, facts = Stopwatch(), {}
     try:
-        if row.refusal_reason:
+        if isinstance(row, RefusedRow):
             raise _refusal(row)
         data = _prepare(row, workshop, stopwatch, facts)
         facts |= {"status": ledger.WRITTEN, "record_bytes": len(data)}
@@ -135,13 +135,13 @@ def settle(row: PlanRow, workshop: Workshop) -> tuple[LedgerRow, bytes | None]:
     return _ledger_row(row, workshop, facts | stopwatch.reading()), data
 
 
-def _refusal(row: PlanRow) -> ClipError:
+def _refusal(row: RefusedRow) -> ClipError:
     return BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
 
 
 def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
     return LedgerRow(
-        **row.told(),
+        **annotation_columns(row),
         shard=row.shard,
         engine=workshop.engine_version,
         recipe=workshop.digest,
@@ -150,7 +150,7 @@ def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
     )
 
 
-def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict) -> bytes:
+def _prepare(row: PlannedRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict) -> bytes:
     """The walk of one row. What is learnt on the way goes into `facts`, which survive an error."""
     recipe, annotation = workshop.recipe, row.annotation
     with stopwatch("seconds_fetch"):
@@ -168,7 +168,7 @@ def _prepare(row: PlanRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict
             annotation,
             label_index=row.label_index,
             seconds=seconds,
-            origin=record.Origin(fetched.name, workshop.digest, workshop.flow_by, recipe.tvl1),
+            origin=record.Origin(fetched.name, workshop.digest, workshop.flow_by, dataclasses.asdict(recipe.tvl1)),
             flow_encoding=recipe.flow_encoding,
             jpeg_quality=recipe.jpeg_quality,
         )

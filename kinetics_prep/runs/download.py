@@ -16,9 +16,9 @@ from pathlib import Path
 
 from kinetics_prep import schemas
 from kinetics_prep.annotations.annotation import LabelMap
-from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
+from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.selection import Chosen, Selection, choose
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BY_REASON, BadOption, ClipError
 from kinetics_prep.sources import Fetched, Fetching, Remote, Sources, open_sources
 from kinetics_prep.storage import tables
@@ -67,14 +67,14 @@ def settle(row: PlanRow, sources: Sources) -> DownloadRow:
     """Gets the video of a row, or says why there is none."""
     begun = time.monotonic()
     try:
-        if row.refusal_reason:
+        if isinstance(row, RefusedRow):
             raise BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
         facts = sources.bring(row, _facts)
     except ClipError as error:
         facts = {"status": REFUSED, "reason": error.reason, "message": str(error)}
         facts |= {"again": error.again.value, "attempts": error.attempts}
     return DownloadRow(
-        **row.told(),
+        **annotation_columns(row),
         seconds=time.monotonic() - begun,
         **facts,
     )
@@ -163,7 +163,7 @@ def prepared(job: DownloadJob) -> Iterator[Ready]:
       BadAnnotations, BadOption: if something in them makes no sense.
     """
     cache = Path(job.fetching.cache)
-    with Spool() as spool:
+    with RowStore() as spool:
         chosen = choose(job.selection, spool)
         # A cache of terabytes is not read through to see whether something is missing; `flow` reads what it uses.
         sources = open_sources(job.fetching, cache / "partial", reads_cache=False)
@@ -261,7 +261,7 @@ def forecast(ready: Ready) -> Forecast:
     found, asked = Forecast(), set()
     for row in itertools.chain.from_iterable(map(ready.arranged, ready.chosen.splits)):
         found.rows += 1
-        if row.refusal_reason:
+        if isinstance(row, RefusedRow):
             found.unusable += 1
         elif any(place.has(row) for place in ready.sources.places if not isinstance(place, Remote)):
             found.at_hand += 1
@@ -270,7 +270,7 @@ def forecast(ready: Ready) -> Forecast:
     return found
 
 
-def _count_requests(found: Forecast, row: PlanRow, sources: Sources, asked: set) -> None:
+def _count_requests(found: Forecast, row: PlannedRow, sources: Sources, asked: set) -> None:
     remote = [place for place in sources.places if isinstance(place, Remote) and not place.remembers(row)]
     if not remote:
         found.remembered += 1

@@ -21,9 +21,9 @@ import kinetics_prep
 from kinetics_prep import flow, sources
 from kinetics_prep.annotations import selection
 from kinetics_prep.annotations.annotation import LabelMap
-from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.selection import Chosen, Selection
-from kinetics_prep.dataset import folder, ledger, manifest, recipe, shards
+from kinetics_prep.dataset import folder, ledger, manifest, plan, recipe, shards
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.shards import Layout, ShardTask
 from kinetics_prep.errors import RETRYABLE, BadOption
@@ -130,12 +130,12 @@ def planned(job: Job) -> Iterator[Planned]:
       OtherRecipe: if the folder holds the output of another recipe, label map or plan.
       BadAnnotations, BadOption: if the job makes no sense.
     """
-    with Spool() as rows, _planned(job, rows) as found:
+    with RowStore() as rows, _planned(job, rows) as found:
         yield found
 
 
 @contextlib.contextmanager
-def _planned(job: Job, rows: Spool) -> Iterator[Planned]:
+def _planned(job: Job, rows: RowStore) -> Iterator[Planned]:
     layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
     chosen = selection.choose(job.selection, rows)
     fetching = dataclasses.replace(sources.absolute(job.fetching), ask_again=job.retry)
@@ -205,7 +205,7 @@ def _tasks_found(layout: Layout, made: Recipe, digest: str, parts: list[tuple[st
     """The tasks of plans that stand in a folder."""
     found = []
     for split, refresh in parts:
-        agreed = folder.digest_of(layout.plan(shards.part_name(split, refresh)))
+        agreed = plan.digest_of(layout.plan(shards.part_name(split, refresh)))
         settings = (agreed.rows, made.clips_per_shard, made.formats, digest, agreed.sha256(), refresh)
         found.append(ShardTask(str(layout.output), split, *settings))
     return found

@@ -18,9 +18,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.dataset import folder, ledger, plan, shards
+from kinetics_prep.annotations.planned import PlannedRow, PlanRow
+from kinetics_prep.dataset import ledger, plan, shards
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.dataset.shards import ShardTask
 from kinetics_prep.errors import BadOption, IncompleteShard
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
@@ -128,7 +128,9 @@ def _missing(task: ShardTask, reasons: tuple[str, ...]) -> Iterator[PlanRow]:
             for row in tables.read(task.layout.ledger(task.name(shard)), "ledger")
             if row["reason"] in reasons
         }
-        yield from (row for row in shards.rows_of(task, shard) if not row.refusal_reason and row.clip_id in refused)
+        yield from (
+            row for row in shards.rows_of(task, shard) if isinstance(row, PlannedRow) and row.clip_id in refused
+        )
 
 
 def _write_plan(task: ShardTask, rows: list[PlanRow]) -> None:
@@ -177,7 +179,7 @@ def _pack(look: ShardTask) -> ShardTask | None:
     packed = dataclasses.replace(look, is_look=False, rows=len(found), refresh=_number_for(look, found))
     if not packed.plan.exists():
         _write_plan(packed, found)
-    packed = dataclasses.replace(packed, plan_sha256=folder.digest_of(packed.plan).sha256())
+    packed = dataclasses.replace(packed, plan_sha256=plan.digest_of(packed.plan).sha256())
     pairs = zip(found, plan.read(packed.plan), strict=True)
     for shard, members in itertools.groupby(pairs, key=lambda pair: pair[1].shard):
         if not packed.is_committed(shard):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import PASSING, BadOption, ClipError, NotFound
 from kinetics_prep.sources import cookies
 from kinetics_prep.sources.archive import Archives
@@ -101,7 +101,7 @@ class Sources:
     def __init__(self, places: list):
         self.places = places
 
-    def bring(self, row: PlanRow, use: Callable[[Fetched], T]) -> T:
+    def bring(self, row: PlannedRow, use: Callable[[Fetched], T]) -> T:
         """What `use` makes of the first file that it can make something of.
 
         A file that turns out to be no use, being damaged or too short, is one that its place has not.

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NotFound, TooLarge, UnreadableFile
 from kinetics_prep.sources import archive_index, naming
 from kinetics_prep.sources.archive_index import Damaged, Found, Index, Stamp
@@ -85,12 +85,12 @@ class Archives:
         counts = [len(index.keys) for index in indexes]
         self._archives = np.repeat(np.arange(len(indexes), dtype=np.uint32), counts)[order]
 
-    def has(self, row: PlanRow) -> bool:
+    def has(self, row: PlannedRow) -> bool:
         """Whether some archive has a file for a row; none is opened."""
         return any(True for _ in self._candidates(row))
 
     @contextlib.contextmanager
-    def fetch(self, row: PlanRow) -> Iterator[Fetched]:
+    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
         """Copies the video of a row to a file that goes when the context ends; the best one, if several would do.
 
         Raises:
@@ -114,7 +114,7 @@ class Archives:
         finally:
             path.unlink(missing_ok=True)
 
-    def _candidates(self, row: PlanRow) -> Iterator[tuple]:
+    def _candidates(self, row: PlannedRow) -> Iterator[tuple]:
         """(how well it fits, ..., origin, where it begins, which archive, which of its videos)"""
         key = np.uint64(archive_index.word_key(row.media_id))
         first, stop = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")

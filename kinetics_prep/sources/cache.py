@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BY_REASON, Again, BadOption, ClipError, NotFound
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
@@ -88,7 +88,7 @@ class Cache:
             raise BadOption(f"--cache {folder} cannot be made: {error.strerror}") from None
 
     @staticmethod
-    def key(row: PlanRow, is_piece: bool) -> str:
+    def key(row: PlannedRow, is_piece: bool) -> str:
         """What a file is known by: the clip itself, or the whole video."""
         if is_piece:
             annotation = Annotation(row.media_id, row.start_seconds, row.end_seconds, row.split)
@@ -96,7 +96,7 @@ class Cache:
         return f"video {row.media_id}"
 
     @contextlib.contextmanager
-    def fetch(self, row: PlanRow) -> Iterator[Fetched]:
+    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
         """The clip of a row, or else its whole video.
 
         Raises:
@@ -107,7 +107,7 @@ class Cache:
             raise NotFound(f"{row.media_id} is not in --cache", attempts=0)
         yield found
 
-    def find(self, row: PlanRow) -> Fetched | None:
+    def find(self, row: PlannedRow) -> Fetched | None:
         """What is here for a row."""
         return self.find_key(self.key(row, is_piece=True)) or self.find_key(self.key(row, is_piece=False))
 
@@ -128,7 +128,7 @@ class Cache:
             return False
         return not self.reads_bytes or sha256_of(video) == kept.sha256
 
-    def has(self, row: PlanRow) -> bool:
+    def has(self, row: PlannedRow) -> bool:
         """Whether there is an entry for a row; its bytes are not looked at."""
         return any(self._path("entries", self.key(row, is_piece)).exists() for is_piece in (True, False))
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NotFound
 from kinetics_prep.sources import naming
 from kinetics_prep.sources.fetched import Fetched
@@ -38,12 +38,12 @@ class Folder:
             for word in naming.words(path):
                 self._files.setdefault(word, []).append(path)
 
-    def has(self, row: PlanRow) -> bool:
+    def has(self, row: PlannedRow) -> bool:
         """Whether there is a file for a row."""
         return bool(self._found(row))
 
     @contextlib.contextmanager
-    def fetch(self, row: PlanRow) -> Iterator[Fetched]:
+    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
         """The file of a row; the best one, if several would do.
 
         Raises:
@@ -56,7 +56,7 @@ class Folder:
         name = os.fsencode(path).decode("utf-8", "replace")
         yield Fetched(self.root / path, os.path.basename(name), name, begins_seconds, source="folder")
 
-    def _found(self, row: PlanRow) -> list[tuple]:
+    def _found(self, row: PlannedRow) -> list[tuple]:
         """The files that would do, the best one first."""
         found = [naming.candidate(path, row) for path in self._files.get(row.media_id, ())]
         return sorted(candidate for candidate in found if candidate and (self.root / candidate[2]).is_file())

@@ -21,7 +21,7 @@ from pathlib import Path
 import requests
 import urllib3
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import (
     BadAddress,
     BadOption,
@@ -91,7 +91,7 @@ class HttpTemplate:
         self._cookies = cookies.jar(fetching.cookies)
         self._threads = threading.local()
 
-    def address(self, row: PlanRow) -> str:
+    def address(self, row: PlannedRow) -> str:
         """The address of a row's video.
 
         Raises:
@@ -112,11 +112,11 @@ class HttpTemplate:
         words = [urllib.parse.quote(word or "", safe="") for word in (media_id, split, label)]
         return self.template.format(id=words[0], start=times[0], end=times[1], split=words[1], label=words[2])
 
-    def origin(self, row: PlanRow) -> str:
+    def origin(self, row: PlannedRow) -> str:
         """The address as it may be written down."""
         return shown(self.address(row))
 
-    def download(self, row: PlanRow, path: Path, ask: Callable[[str], None]) -> Arrived:
+    def download(self, row: PlannedRow, path: Path, ask: Callable[[str], None]) -> Arrived:
         """Downloads the video of a row to `path`, where nothing is before it is whole.
 
         What an earlier attempt got stands beside `path`, and is gone on from if the server says that it still holds

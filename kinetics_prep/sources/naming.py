@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from kinetics_prep.annotations.annotation import TIMED_NAME
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption
 
 _VIDEOS = frozenset(
@@ -39,7 +39,7 @@ def words(path: str) -> tuple[str, ...]:
     return (stem, timed["id"]) if timed else (stem,)
 
 
-def candidate(path: str, row: PlanRow) -> tuple[int, bool, str, float | None] | None:
+def candidate(path: str, row: PlannedRow) -> tuple[int, bool, str, float | None] | None:
     """(how well it fits, ..., path, where it begins), the best one first; None if it does not hold the row's clip."""
     stem = os.path.splitext(os.path.basename(path))[0]
     unusual = not is_video(path)

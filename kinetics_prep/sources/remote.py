@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import Again, BotCheck, ClipError, Forbidden, Internal, RateLimited
 from kinetics_prep.media import video
 from kinetics_prep.sources.arrived import Arrived
@@ -35,7 +35,7 @@ class Remote:
         self.paces, self.scratch, self.cache = paces, scratch, cache
 
     @contextlib.contextmanager
-    def fetch(self, row: PlanRow) -> Iterator[Fetched]:
+    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
         """The video of a row, or its clip.
 
         Raises:
@@ -48,7 +48,7 @@ class Remote:
             yield self._kept(row, self.cache)
 
     @contextlib.contextmanager
-    def _downloaded(self, row: PlanRow) -> Iterator[Fetched]:
+    def _downloaded(self, row: PlannedRow) -> Iterator[Fetched]:
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.scratch / uuid.uuid4().hex
         try:
@@ -61,7 +61,7 @@ class Remote:
             for leftover in self.scratch.glob(f"{path.name}*"):
                 leftover.unlink(missing_ok=True)
 
-    def _kept(self, row: PlanRow, cache: Cache) -> Fetched:
+    def _kept(self, row: PlannedRow, cache: Cache) -> Fetched:
         key = self.key(row)
         with cache.turn(key):  # two clips of one video are one download
             if found := cache.find_key(key):
@@ -90,18 +90,18 @@ class Remote:
             )
             return cache.keep(kept, path)
 
-    def key(self, row: PlanRow) -> str:
+    def key(self, row: PlannedRow) -> str:
         """What the cache knows the row's file by."""
         return Cache.key(row, is_piece=self.source.gives_pieces)
 
-    def remembers(self, row: PlanRow) -> bool:
+    def remembers(self, row: PlannedRow) -> bool:
         """Whether the source has refused the row's video before, and need not be asked."""
         return self.cache is not None and self.cache.refusal(self.key(row), self.name, self.fetching) is not None
 
-    def _begins_seconds(self, row: PlanRow) -> float | None:
+    def _begins_seconds(self, row: PlannedRow) -> float | None:
         return row.start_seconds if self.source.gives_pieces else None
 
-    def _arrive(self, row: PlanRow, path: Path) -> tuple[Arrived, int]:
+    def _arrive(self, row: PlannedRow, path: Path) -> tuple[Arrived, int]:
         """Downloads to `path`, if need be at several attempts; returns their number too."""
         pace, attempt = self.paces.of(self.source.host), 0
         while True:
@@ -122,7 +122,7 @@ class Remote:
                     raise
             time.sleep(self.fetching.politeness.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
 
-    def _arrive_now(self, row: PlanRow, path: Path, pace: Pace) -> Arrived:
+    def _arrive_now(self, row: PlannedRow, path: Path, pace: Pace) -> Arrived:
         """One attempt; the host's pace hears of it before anybody else may have the connection."""
         try:
             arrived = self.source.download(row, path, self.paces.wait)

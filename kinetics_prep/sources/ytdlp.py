@@ -21,7 +21,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import (
     BadAddress,
     BadOption,
@@ -92,15 +92,15 @@ class YtDlp:
             raise BadOption(f"yt-dlp cannot work below {str(self.scratch)!r}: it takes the $ in it for a variable")
         self._cookies = cookies.text(fetching.cookies)
 
-    def address(self, row: PlanRow) -> str:
+    def address(self, row: PlannedRow) -> str:
         """Where the video of a row is to be found."""
         return self.template.replace("{id}", urllib.parse.quote(row.media_id, safe=""))
 
-    def origin(self, row: PlanRow) -> str:
+    def origin(self, row: PlannedRow) -> str:
         """The address as it may be written down."""
         return ytdlp_errors.tidy(self.address(row))
 
-    def download(self, row: PlanRow, path: Path, ask: Callable[[str], None]) -> Arrived:
+    def download(self, row: PlannedRow, path: Path, ask: Callable[[str], None]) -> Arrived:
         """Downloads the whole video of a row to `path`, in one attempt; a failure leaves nothing there.
 
         Args:
@@ -123,14 +123,14 @@ class YtDlp:
             raise type(refusal)(f"{ytdlp_errors.tidy(address)}: {refusal}") from None
         return Arrived(f"{re.sub('[^A-Za-z0-9_-]', '_', row.media_id)[:100]}.{suffix}")
 
-    def _download(self, address: str, row: PlanRow, path: Path) -> str:
+    def _download(self, address: str, row: PlannedRow, path: Path) -> str:
         self.scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="yt-dlp-", dir=self.scratch) as folder:
             suffix = self._save(address, row, Path(folder))
             os.replace(_arrived(Path(folder)), path)
         return suffix
 
-    def _save(self, address: str, row: PlanRow, folder: Path) -> str:
+    def _save(self, address: str, row: PlannedRow, folder: Path) -> str:
         """Has yt-dlp download into `folder`; gives the suffix that the file should bear."""
         listener = _Listener()
         try:
@@ -146,7 +146,7 @@ class YtDlp:
             return suffix if re.fullmatch("[A-Za-z0-9]{1,8}", suffix) else "video"
         raise refusal  # out of the handler: yt-dlp's exceptions hold on to its objects, and cannot be pickled
 
-    def downloader(self, row: PlanRow, folder: Path, listener: "_Listener"):
+    def downloader(self, row: PlannedRow, folder: Path, listener: "_Listener"):
         """A YoutubeDL that can download one video, into `folder`; to be used as a context.
 
         One is made for each download, as it keeps state and belongs to one thread.

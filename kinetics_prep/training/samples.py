@@ -20,7 +20,7 @@ class Reading:
     """How shards are read; of no consequence for what is read."""
 
     format: str | None = None
-    """A name of `formats.FORMATS`; None for the one that is there."""
+    """A name of `formats.SHARD_FORMATS`; None for the one that is there."""
     threads: int | None = None
     """That decode; None for one a processor."""
     skip_corrupt: bool = False

@@ -7,7 +7,7 @@ import pytest
 from kinetics_prep.annotations import check, selection
 from kinetics_prep.annotations.annotation import LabelMap
 from kinetics_prep.annotations.formats import kinetics_csv
-from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.cli import INVALID, OK, main
 from kinetics_prep.dataset import plan
 from kinetics_prep.errors import BadOption
@@ -33,7 +33,7 @@ def looked_over(
 ) -> tuple[check.Report, int | None]:
     """The report and, where they are written, the number of corrected rows."""
     labels = labels and LabelMap(labels)
-    with Spool() as rows:
+    with RowStore() as rows:
         report = check.examine(selection.read_annotations(rows, paths, None, None), rows, labels)
         return report, corrected and check.write_corrected(rows, corrected, labels)
 
@@ -85,7 +85,7 @@ def test_what_it_says_is_refused_is_what_flow_refuses(tmp_path):
         GOOD + GOOD + "a,b,1,x,train\nnapping,c,0,10,train\nABSEILING,d,0,10,train\na,e,0,10,val\na,e,0,10,train\n"
     )
     labels = LabelMap(("a", "abseiling"))
-    with Spool() as rows:
+    with RowStore() as rows:
         files = selection.read_annotations(rows, (written(tmp_path, content),), None, None)
         refused = 0
         for split in ("train", "val"):

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.annotations.formats import DATASETS, Row, activitynet_json, detect, kinetics_csv, kinetics_json
+from kinetics_prep.annotations.formats import (
+    ANNOTATION_FORMATS,
+    Row,
+    activitynet_json,
+    detect,
+    kinetics_csv,
+    kinetics_json,
+)
+from kinetics_prep.annotations.rows import ReadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 ENTRY = {
@@ -36,7 +44,7 @@ def activitynet(tmp_path, database, default_split=None) -> list[Row]:
 
 
 def test_an_entry_is_an_annotation(tmp_path):
-    assert kinetics(tmp_path, {"-3B32lodo2M": ENTRY}) == [Row("some.json", 1, ABSEILING, split="train")]
+    assert kinetics(tmp_path, {"-3B32lodo2M": ENTRY}) == [ReadableRow("some.json", 1, ABSEILING)]
 
 
 def test_an_unlabelled_test_set_has_times_and_no_label(tmp_path):
@@ -144,7 +152,7 @@ def test_the_format_is_told_by_the_content(tmp_path, content, name, mark):
     path = written(tmp_path, mark + text)
     assert detect(path) == name
     if isinstance(content, dict) and ENTRY in content.values():
-        assert [row.annotation for row in DATASETS[name].read(path)] == [ABSEILING]
+        assert [row.annotation for row in ANNOTATION_FORMATS[name].read(path)] == [ABSEILING]
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"info": {"a": 1}, "database": {}}, {}])

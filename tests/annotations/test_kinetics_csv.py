@@ -3,7 +3,8 @@ from collections import Counter
 import pytest
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.annotations.formats import DATASETS, Row, kinetics_csv
+from kinetics_prep.annotations.formats import ANNOTATION_FORMATS, Row, kinetics_csv
+from kinetics_prep.annotations.rows import ReadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 GOOD = "abseiling,-3B32lodo2M,59,69,train"
@@ -29,7 +30,7 @@ def only_error(rows) -> str:
 
 
 def test_the_table_of_formats_holds_this_one():
-    assert DATASETS["kinetics-csv"] is kinetics_csv
+    assert ANNOTATION_FORMATS["kinetics-csv"] is kinetics_csv
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_the_table_of_formats_holds_this_one():
 def test_every_variant_is_read(tmp_path, header, line, expected, with_header, end, mark):
     lines = [header, line] if with_header else [line]
     rows = read(tmp_path, mark + end.join(lines) + end)
-    assert rows == [Row("some.csv", len(lines), expected, split=expected.split)]
+    assert rows == [ReadableRow("some.csv", len(lines), expected)]
 
 
 def test_the_header_decides_where_columns_stand(tmp_path):
@@ -58,7 +59,7 @@ def test_the_header_decides_where_columns_stand(tmp_path):
 
 def test_a_file_without_splits_takes_the_default(tmp_path):
     content = "label,youtube_id,time_start,time_end\nabseiling,-3B32lodo2M,59,69\n"
-    assert read(tmp_path, content, "train") == [Row("some.csv", 2, ABSEILING, split="train")]
+    assert read(tmp_path, content, "train") == [ReadableRow("some.csv", 2, ABSEILING)]
     with pytest.raises(BadAnnotations, match=r"some\.csv:1: there is no split column; say which it is with --split"):
         read(tmp_path, content)
 
@@ -242,9 +243,3 @@ def test_labels_keep_their_capitals_apostrophes_and_parentheses(shared_data):
     assert {"passing American football (in game)", "massaging person's head", "tying knot (not on a tie)"} <= {
         annotation.label for annotation in found
     }
-
-
-@pytest.mark.parametrize("annotation, error", [(None, None), (ABSEILING, MalformedRow("no"))])
-def test_a_row_is_either_an_annotation_or_an_error(annotation, error):
-    with pytest.raises(ValueError, match="either an annotation or an error"):
-        Row("some.csv", 1, annotation, error)

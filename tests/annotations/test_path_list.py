@@ -5,7 +5,7 @@ import pytest
 from kinetics_prep.annotations import selection
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
 from kinetics_prep.annotations.formats import detect, path_list
-from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.errors import BadAnnotations
 
 LABELS = LabelMap(("abseiling", "air drumming", "answering questions"))
@@ -18,7 +18,7 @@ def written(tmp_path, content, name="kinetics400_val_list_videos.txt"):
 
 
 def read(path, labels=LABELS, split=None):
-    with Spool() as rows:
+    with RowStore() as rows:
         (file,) = selection.read_annotations(rows, (str(path),), split, None, labels)
         assert file.dataset == "path-list"
         return [row for row, _ in rows.as_read()]

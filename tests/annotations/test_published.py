@@ -6,8 +6,8 @@ import pytest
 
 from kinetics_prep.annotations import published
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.formats import Row
-from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.row_store import RowStore
+from kinetics_prep.annotations.rows import ReadableRow, Row
 from kinetics_prep.annotations.selection import read_annotations
 from kinetics_prep.cli import OK, main
 from kinetics_prep.dataset import ledger, plan
@@ -26,7 +26,7 @@ def planned(output: Path, rows: list[Row], split: str, **options) -> Layout:
     """A folder that holds a plan, and nothing yet."""
     layout = Layout(output)
     layout.plan(split).parent.mkdir(parents=True, exist_ok=True)
-    with Spool() as spool:
+    with RowStore() as spool:
         spool.add(rows)
         labels = LabelMap.from_labels(spool.labels())
         plan.write(layout.plan(split), plan.arrange(plan.select(spool, split), split, labels, 64, **options))
@@ -34,7 +34,7 @@ def planned(output: Path, rows: list[Row], split: str, **options) -> Layout:
 
 
 def read(path: Path, split: str | None = None) -> list[Row]:
-    with Spool() as spool:
+    with RowStore() as spool:
         read_annotations(spool, (str(path),), split, None)
         return [row for row, _ in spool.as_read()]
 
@@ -123,7 +123,7 @@ def test_status_names_all_that_a_folder_may_be(shared_data, tmp_path, capsys):
 
 def test_a_test_list_without_labels_is_told_by_the_other_splits(k400_val, tmp_path, capsys):
     planned(tmp_path, k400_val, "val")
-    bare = [Row("test.csv", k, Annotation(f"v{k}", 0.0, 10.0, "test"), split="test") for k in range(38_685)]
+    bare = [ReadableRow("test.csv", k, Annotation(f"v{k}", 0.0, 10.0, "test")) for k in range(38_685)]
     planned(tmp_path, bare, "test")
     assert said(tmp_path, capsys)[0] == (
         "  published: Kinetics-400 test, 39,805 rows; written here 0 (0.0%), planned 38,685"

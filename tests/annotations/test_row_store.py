@@ -11,24 +11,24 @@ from pathlib import Path
 import pytest
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.annotations.formats import Row
-from kinetics_prep.annotations.row_store import Spool, Video
+from kinetics_prep.annotations.row_store import RowStore, Video
+from kinetics_prep.annotations.rows import ReadableRow, UnreadableRow
 from kinetics_prep.errors import MalformedRow
 
-BENCHMARK = Path(__file__).resolve().parents[1] / "benchmarks" / "annotations.py"
+BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "annotations.py"
 
 
 def row(media_id, line=1, split="train", label="abseiling", file="a.csv", start=0.0, end=10.0):
-    return Row(file, line, Annotation(media_id, start, end, split, label), split=split)
+    return ReadableRow(file, line, Annotation(media_id, start, end, split, label))
 
 
 def unreadable(line, split=None, file="a.csv", why="no such thing"):
-    return Row(file, line, error=MalformedRow(why), split=split)
+    return UnreadableRow(file, line, MalformedRow(why), split)
 
 
 @pytest.fixture
 def spool():
-    with Spool() as spool:
+    with RowStore() as spool:
         yield spool
 
 
@@ -128,12 +128,12 @@ def test_an_error_on_the_way_in_is_passed_on(spool):
 
 MUCH = """
 import os, sys
-from kinetics_prep.datasets import Row
+from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import MalformedRow
-from kinetics_prep.spool import Spool
+from kinetics_prep.annotations.row_store import RowStore
 
 def fill(spool):  # three times what stays in memory
-    spool.add(Row("a.csv", k, error=MalformedRow("x" * 10_000), split="train") for k in range(5_000))
+    spool.add(UnreadableRow("a.csv", k, MalformedRow("x" * 10_000), "train") for k in range(5_000))
     return [row.line for row in spool.by_clip("train")]
 
 """
@@ -148,7 +148,7 @@ def run(program: str, folder: Path) -> list[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_its_file_lies_where_it_is_told_to_and_bears_no_name(tmp_path):
     program = """
-with Spool() as spool:
+with RowStore() as spool:
     assert len(fill(spool)) == 5_000
     for number in os.listdir("/proc/self/fd"):
         print(os.path.realpath(f"/proc/self/fd/{number}"))
@@ -164,7 +164,7 @@ import resource
 from kinetics_prep.errors import NoRoom
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
 try:
-    with Spool() as spool:
+    with RowStore() as spool:
         fill(spool)
 except NoRoom as error:
     print(error)

@@ -20,7 +20,7 @@ from kinetics_prep.dataset import plan, shards
 from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.flow import ENGINES
 from kinetics_prep.flow.cuda import GPU, TVL1CUDA
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.runs import clip as prepare
 from kinetics_prep.sources import Fetching
 from kinetics_prep.storage import tables
@@ -95,7 +95,7 @@ def test_every_row_ends_in_the_ledger_written_or_refused(reference):
 def test_shards_hold_the_written_clips_in_the_order_of_the_plan(reference):
     written = {clip_id for clip_id, row in ledger(reference).items() if row["status"] == "written"}
     expected = [row.clip_id for row in plan.read(Layout(reference).plan("train")) if row.clip_id in written]
-    for name, module in FORMATS.items():
+    for name, module in SHARD_FORMATS.items():
         paths = sorted((reference / name).iterdir())
         assert [record["example/id"] for path in paths for record in module.read_shard(path)] == expected
 
@@ -126,7 +126,7 @@ def test_json_annotations_are_told_by_their_content_and_give_the_same_clips(
 @pytest.fixture
 def emulated_gpu(monkeypatch):
     """Where one runs `tvl1-cuda`, a GPU that fails at the seventh clip or so."""
-    monkeypatch.syspath_prepend(Path(__file__).parent / "flow")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "flow")
     import cuda_on_cpu
 
     if missing := cuda_on_cpu.missing():
@@ -170,7 +170,7 @@ def test_a_folder_begun_on_a_cpu_is_finished_on_a_gpu(command, reference, emulat
 def test_both_formats_hold_the_same_records(reference):
     for path in (reference / "tfrecord").iterdir():
         twin = reference / "parquet" / path.with_suffix(".parquet").name
-        assert list(FORMATS["tfrecord"].read_shard(path)) == list(FORMATS["parquet"].read_shard(twin))
+        assert list(SHARD_FORMATS["tfrecord"].read_shard(path)) == list(SHARD_FORMATS["parquet"].read_shard(twin))
 
 
 def test_the_manifest_counts_what_is_there(reference):
@@ -713,7 +713,7 @@ def test_the_sample_prepares_with_no_argument_but_the_split(tmp_path, monkeypatc
 
 
 def test_pipelines_flow_is_the_same_job(videos, annotations, command, reference, tmp_path):
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     run = [sys.executable, "-m", "pipelines.flow", *command[1:], "--output", str(tmp_path / "out")]
     subprocess.run(run, cwd=root, check=True, capture_output=True)
     assert digests(tmp_path / "out") == digests(reference)

@@ -6,9 +6,12 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
+from kinetics_prep.annotations import planned
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.formats import Row, kinetics_csv
-from kinetics_prep.annotations.row_store import Spool
+from kinetics_prep.annotations.formats import kinetics_csv
+from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
+from kinetics_prep.annotations.row_store import RowStore
+from kinetics_prep.annotations.rows import ReadableRow, UnreadableRow
 from kinetics_prep.dataset import plan
 from kinetics_prep.errors import BadAnnotations, BadOption, CorruptShard, MalformedRow
 
@@ -16,11 +19,11 @@ LABELS = LabelMap(("abseiling", "zumba"))
 
 
 def row(media_id, label="abseiling", split="train", line=1, file="a.csv", start=0, end=10):
-    return Row(file, line, Annotation(media_id, start, end, split, label), split=split)
+    return ReadableRow(file, line, Annotation(media_id, start, end, split, label))
 
 
 def unreadable(line=1, split=None, file="a.csv"):
-    return Row(file, line, error=MalformedRow(f"{file}:{line}: no such thing"), split=split)
+    return UnreadableRow(file, line, MalformedRow(f"{file}:{line}: no such thing"), split)
 
 
 def rows(count):
@@ -28,25 +31,33 @@ def rows(count):
 
 
 def arrange(rows, labels=LABELS, clips_per_shard=4, limit=None, split="train"):
-    with Spool() as spool:
+    with RowStore() as spool:
         spool.add(rows)
-        return list(plan.arrange(spool.by_clip(split), split, labels, clips_per_shard, limit))
+        return list(planned.arrange(spool.by_clip(split), split, labels, clips_per_shard, limit))
 
 
 def select(rows, *arguments, **named):
-    with Spool() as spool:
+    with RowStore() as spool:
         spool.add(rows)
-        return sorted(plan.select(spool, *arguments, **named), key=lambda row: row.line)
+        return sorted(planned.select(spool, *arguments, **named), key=lambda row: row.line)
+
+
+def refusal(row):
+    """The reason, None for a row to be prepared."""
+    return row.refusal_reason if isinstance(row, RefusedRow) else None
 
 
 def alike(rows):
     """Errors are equal only to themselves."""
-    return [(row.file, row.line, row.annotation, str(row.error), row.split) for row in rows]
+    return [
+        (row.file, row.line, str(getattr(row, "error", None)), getattr(row, "annotation", None), row.split)
+        for row in rows
+    ]
 
 
 def test_a_plan_row_says_what_the_annotation_says():
     (planned,) = arrange([row("-3B32lodo2M", "zumba", line=7, start=59.5, end=69)])
-    assert planned == plan.PlanRow(
+    assert planned == PlannedRow(
         shard=0,
         index=0,
         clip_id="-3B32lodo2M_000059.5_000069",
@@ -93,36 +104,36 @@ def test_a_limit_takes_the_first_of_the_same_order():
 @pytest.mark.parametrize("other", [{"line": 2}, {"file": "b.csv"}, {"line": 2, "label": "zumba"}])
 def test_the_second_row_of_a_clip_is_a_duplicate(other):
     first, second = arrange([row("a"), row("a", **other)])
-    assert (first.refusal_reason, second.refusal_reason) == (None, "duplicate_row")
+    assert (refusal(first), refusal(second)) == (None, "duplicate_row")
     here = f"{second.annotation_file}:{second.annotation_line}"
     assert second.refusal_message == f"{here}: the same video and times stand in a.csv:1"
 
 
 def test_a_file_that_is_given_twice_holds_each_clip_once():
-    reasons = [planned.refusal_reason for planned in arrange([row("a"), row("a")])]
+    reasons = [refusal(planned) for planned in arrange([row("a"), row("a")])]
     assert sorted(reasons, key=str) == [None, "duplicate_row"]
 
 
 @pytest.mark.parametrize("times", [{"start": 1}, {"end": 9.5}])
 def test_the_same_video_at_other_times_is_no_duplicate(times):
-    assert [planned.refusal_reason for planned in arrange([row("a"), row("a", line=2, **times)])] == [None, None]
+    assert [refusal(planned) for planned in arrange([row("a"), row("a", line=2, **times)])] == [None, None]
 
 
 def test_a_label_outside_the_map_is_planned_as_a_refusal():
     (planned,) = arrange([row("a", "yodelling", line=3)])
-    assert (planned.label, planned.label_index, planned.refusal_reason) == ("yodelling", None, "unknown_label")
+    assert (planned.label, planned.label_index, refusal(planned)) == ("yodelling", None, "unknown_label")
     assert planned.refusal_message == "a.csv:3: label 'yodelling' is not among the 2 labels of the label map"
 
 
 def test_a_row_without_a_label_is_no_refusal():
     (planned,) = arrange([row("a", None, split="test")], split="test")
-    assert (planned.label, planned.label_index, planned.refusal_reason) == (None, None, None)
+    assert (planned.label, planned.label_index, refusal(planned)) == (None, None, None)
 
 
 def test_an_unreadable_row_is_planned_as_a_refusal():
     readable, refused = sorted(arrange([row("a"), unreadable(line=9)]), key=lambda planned: planned.annotation_line)
-    assert readable.refusal_reason is None
-    assert refused == plan.PlanRow(
+    assert isinstance(readable, PlannedRow)
+    assert refused == RefusedRow(
         shard=0,
         index=refused.index,
         clip_id="a.csv:9",

@@ -9,7 +9,7 @@ from kinetics_prep.dataset.recipe import Recipe, digest
 from kinetics_prep.errors import BadOption
 from kinetics_prep.flow import ENGINES, TVL1
 from kinetics_prep.media.quantize import QUANTIZERS
-from kinetics_prep.records import FORMATS
+from kinetics_prep.records import SHARD_FORMATS
 
 TOOLS = {"opencv": "5.0"}
 
@@ -164,7 +164,7 @@ def test_a_word_that_is_no_parameter_is_refused(word, message):
         TVL1.parse([word])
 
 
-@pytest.mark.parametrize("table, name", [(ENGINES, "engine"), (QUANTIZERS, "quantizer"), (FORMATS, "formats")])
+@pytest.mark.parametrize("table, name", [(ENGINES, "engine"), (QUANTIZERS, "quantizer"), (SHARD_FORMATS, "formats")])
 def test_a_recipe_may_name_every_row_of_a_table(table, name):
     for row in table:
         value = (row,) if name == "formats" else row

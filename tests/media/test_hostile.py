@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.dataset import ledger
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.records.record import Record
 from kinetics_prep.runs import clip as prepare
 from kinetics_prep.sources import Fetching
@@ -106,7 +106,7 @@ def table(shared_data) -> dict[str, dict]:
 
 def settled(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
     media_id = path.stem
-    row = PlanRow(
+    row = PlannedRow(
         shard=0,
         index=0,
         clip_id=f"{media_id}_{start_seconds}",

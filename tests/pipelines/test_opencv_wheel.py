@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "pipelines" / "opencv_cuda" / "build_wheel.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "pipelines" / "opencv_cuda" / "build_wheel.py"
 SPEC = importlib.util.spec_from_file_location("build_wheel", SCRIPT)
 build_wheel = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(build_wheel)  # a script, which nothing installs

@@ -12,12 +12,12 @@ from kinetics_prep import cli, sample
 from kinetics_prep.dataset import ledger
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, RunError
 from kinetics_prep.reading.clips import UNLABELLED, Clips
-from kinetics_prep.records import FORMATS, parquet, tfrecord
+from kinetics_prep.records import SHARD_FORMATS, parquet, tfrecord
 from kinetics_prep.records.sequence_example import pick
 from kinetics_prep.storage import tables
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=SHARD_FORMATS)
 def name(request) -> str:
     return request.param
 
@@ -25,7 +25,7 @@ def name(request) -> str:
 def test_the_index_says_where_each_clip_stands_and_of_which_class_it_is(name):
     clips = Clips.open(folder(), "train", name)
     records = [
-        record for path in sorted((folder() / name).glob("train-*")) for record in FORMATS[name].read_shard(path)
+        record for path in sorted((folder() / name).glob("train-*")) for record in SHARD_FORMATS[name].read_shard(path)
     ]
     assert len(clips) == len(records) == 5
     assert clips.labels == LABELS

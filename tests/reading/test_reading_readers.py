@@ -25,7 +25,7 @@ from kinetics_prep.reading.clips import Clips
 from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.reading.reader import Skipped
 from kinetics_prep.reading.sampling import Sampler
-from kinetics_prep.records import FORMATS, parquet, tfrecord
+from kinetics_prep.records import SHARD_FORMATS, parquet, tfrecord
 from kinetics_prep.records.record import ENCODINGS, Record
 
 SIZE = 28
@@ -58,13 +58,13 @@ def assert_same(found, expected):
             np.testing.assert_array_equal(images[name], other_images[name])
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=SHARD_FORMATS)
 def name(request) -> str:
     return request.param
 
 
 def records_of(clips: Clips) -> dict[str, Record]:
-    read_shard = FORMATS[clips.format].read_shard
+    read_shard = SHARD_FORMATS[clips.format].read_shard
     return {record["example/id"]: record for path in clips.paths for record in read_shard(path)}
 
 
@@ -101,7 +101,7 @@ def test_both_readers_give_what_stands_in_the_records(name, flow_encoding, quant
 
 
 def test_both_readers_give_the_same_samples():
-    found, others = (read(Clips.open(folder(), "train", name), steps=6) for name in FORMATS)
+    found, others = (read(Clips.open(folder(), "train", name), steps=6) for name in SHARD_FORMATS)
     assert_same(found, others)
     assert {name: part.shape for name, part in found[0][0].items()} == {
         "rgb": (4, 3, 28, 28, 3),
@@ -208,7 +208,7 @@ def test_keras_goes_through_the_batches_of_both():
     images = keras.Input((3, SIZE, SIZE, 3), dtype="uint8", name="rgb")
     model = keras.Model({"rgb": images}, keras.ops.cast(keras.ops.sum(images, (1, 2, 3, 4)), "float32"))
     results = []
-    for name in FORMATS:
+    for name in SHARD_FORMATS:
         clips = Clips.open(folder(), "train", name)
         if name == "tfrecord":
             pytest.importorskip("tensorflow")
@@ -364,7 +364,7 @@ def test_a_shard_that_is_gone_after_the_start_is_a_corrupt_one(name, tmp_path):
 
 def rewrite(clips: Clips, **changes) -> Clips:
     """Writes the first shard anew, with other features in its records; the index stays as it was."""
-    path, module = clips[0].path, FORMATS[clips.format]
+    path, module = clips[0].path, SHARD_FORMATS[clips.format]
     records = [Record(record.features | changes) for record in module.read_shard(path)]
     offsets = module.write_shard(path, records)
     manifest = json.loads((clips.folder / "dataset.json").read_text())
@@ -398,14 +398,14 @@ def test_a_record_that_is_not_what_the_index_says_is_refused(name, tmp_path, cha
 
 def test_a_record_of_other_length_than_the_ledger_says_is_refused(name, tmp_path):
     clips = Clips.open(copy(tmp_path), "train", name)
-    record = next(FORMATS[name].read_shard(clips[0].path))
+    record = next(SHARD_FORMATS[name].read_shard(clips[0].path))
     lists = {key: value[:-1] for key, value in record.features.items() if isinstance(value, list)}
     with pytest.raises(CorruptShard, match="it holds 7 (rgb|flow) images, the ledger says 8"):
         read(rewrite(clips, **lists), steps=2)
 
 
 def test_a_reader_refuses_the_others_shards():
-    clips = {name: Clips.open(folder(), "train", name) for name in FORMATS}
+    clips = {name: Clips.open(folder(), "train", name) for name in SHARD_FORMATS}
     with pytest.raises(BadOption, match="read as tfrecord; this reader takes Parquet"):
         parquet_input.Batches(clips["tfrecord"], SAMPLER, Order(5, 4), 0, 1, BOTH)
     pytest.importorskip("tensorflow")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.records import FORMATS, parquet, tfrecord
+from kinetics_prep.records import SHARD_FORMATS, parquet, tfrecord
 from kinetics_prep.records.record import FEATURES, Record
 
 FRAMES = 3
@@ -43,8 +43,8 @@ def records(count: int) -> list[Record]:
 
 
 def write(folder, name: str, records):
-    path = folder / f"shard.{FORMATS[name].SUFFIX}"
-    return path, FORMATS[name].write_shard(path, records)
+    path = folder / f"shard.{SHARD_FORMATS[name].SUFFIX}"
+    return path, SHARD_FORMATS[name].write_shard(path, records)
 
 
 def flipped(data: bytes, place: int, bit: int) -> bytes:
@@ -54,19 +54,19 @@ def flipped(data: bytes, place: int, bit: int) -> bytes:
 # Every format ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=SHARD_FORMATS)
 def name(request) -> str:
     """A row of the table."""
     return request.param
 
 
 def test_a_format_is_named_after_its_suffix(name):
-    assert name == FORMATS[name].SUFFIX
+    assert name == SHARD_FORMATS[name].SUFFIX
 
 
 def test_records_read_back_as_written_and_in_order(tmp_path, name):
     path, _ = write(tmp_path, name, iter(records(11)))
-    assert list(FORMATS[name].read_shard(path)) == records(11)
+    assert list(SHARD_FORMATS[name].read_shard(path)) == records(11)
 
 
 def test_a_record_has_an_offset(tmp_path, name):
@@ -79,7 +79,7 @@ def test_a_record_has_an_offset(tmp_path, name):
 def test_a_shard_may_be_empty(tmp_path, name):
     path, offsets = write(tmp_path, name, [])
     assert offsets == []
-    assert list(FORMATS[name].read_shard(path)) == []
+    assert list(SHARD_FORMATS[name].read_shard(path)) == []
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path, name):
@@ -101,7 +101,7 @@ def test_a_shard_never_stands_in_memory_whole(tmp_path, name):
     path, _ = write(tmp_path, name, watched(record(number) for number in range(40)))
     assert max(most) < 12
     most.clear()
-    for _ in watched(FORMATS[name].read_shard(path)):
+    for _ in watched(SHARD_FORMATS[name].read_shard(path)):
         pass
     assert len(most) == 40
     assert max(most) < 12
@@ -113,7 +113,7 @@ def test_a_truncated_shard_is_corrupt(tmp_path, name):
     for length in {*range(1, 40), *range(40, len(whole), 211), len(whole) - 4, len(whole) - 1} - set(offsets):
         path.write_bytes(whole[:length])
         with pytest.raises(CorruptShard, match=path.name):
-            list(FORMATS[name].read_shard(path))
+            list(SHARD_FORMATS[name].read_shard(path))
 
 
 def test_a_flipped_bit_is_corruption_and_nothing_else(tmp_path, name):
@@ -125,7 +125,7 @@ def test_a_flipped_bit_is_corruption_and_nothing_else(tmp_path, name):
     for place in places:
         path.write_bytes(flipped(whole, place, chance.randrange(8)))
         try:
-            list(FORMATS[name].read_shard(path))
+            list(SHARD_FORMATS[name].read_shard(path))
         except CorruptShard:
             noticed += 1
     assert noticed > 100
@@ -141,7 +141,7 @@ def test_a_flipped_bit_in_a_value_is_noticed(tmp_path, name, feature):
     for _ in range(20):
         path.write_bytes(flipped(whole, begins + chance.randrange(len(needle)), chance.randrange(8)))
         with pytest.raises(CorruptShard):
-            list(FORMATS[name].read_shard(path))
+            list(SHARD_FORMATS[name].read_shard(path))
 
 
 @pytest.mark.parametrize("content", [b"label,youtube_id\n", b"PAR1", bytes(100), b"\xff" * 100])
@@ -149,7 +149,7 @@ def test_a_file_of_another_kind_is_corrupt(tmp_path, name, content):
     path = tmp_path / "some.file"
     path.write_bytes(content)
     with pytest.raises(CorruptShard, match=r"some\.file"):
-        list(FORMATS[name].read_shard(path))
+        list(SHARD_FORMATS[name].read_shard(path))
 
 
 # TFRecord --------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_tfrecord_gives_what_stands_before_the_damage(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     found = []
     with pytest.raises(CorruptShard, match=f"at byte {offsets[2]}: file ends inside a record"):
-        found.extend(FORMATS["tfrecord"].read_shard(path))
+        found.extend(SHARD_FORMATS["tfrecord"].read_shard(path))
     assert found == records(2)
 
 

@@ -16,7 +16,7 @@ from conftest import write_video
 from PIL import Image
 
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.formats import Row
+from kinetics_prep.annotations.rows import ReadableRow
 from kinetics_prep.dataset import plan
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.records import tfrecord
@@ -97,7 +97,7 @@ def prepare_shard(folder: Path, recipe: Recipe, label: str | None = "making tea"
     """One clip of coloured blocks that move right by 2 px a frame, from its annotation to its shard."""
     blocks = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     write_video(folder / "blocks.mp4", np.stack([np.roll(blocks, 2 * k, axis=1) for k in range(60)]))
-    row = Row("rows.csv", 2, Annotation("blocks", 1.0, 2.0, "train", label), split="train")
+    row = ReadableRow("rows.csv", 2, Annotation("blocks", 1.0, 2.0, "train", label))
     (planned,) = plan.arrange([row], "train", LABELS, recipe.clips_per_shard)
     workshop = Workshop(
         recipe=recipe, digest="digest", versions="{}", fetching=Fetching((str(folder),)), scratch=str(folder)

@@ -42,7 +42,9 @@ def make(label="air drumming", end_seconds=11.5, encoding="png", levels=None, fr
         Annotation("-3B32lodo2M", 1.5, end_seconds, "train", label),
         label_index=None if label is None else 7,
         seconds=min(end_seconds - 1.5, 10.0),
-        origin=record.Origin("-3B32lodo2M_000001.mp4", "0123456789abcdef", "opencv-cpu: 5.0", TVL1()),
+        origin=record.Origin(
+            "-3B32lodo2M_000001.mp4", "0123456789abcdef", "opencv-cpu: 5.0", dataclasses.asdict(TVL1())
+        ),
         flow_encoding=encoding,
     )
 

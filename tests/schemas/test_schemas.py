@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from kinetics_prep import schemas
+from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import REASONS
 from kinetics_prep.records.record import FEATURES
 from kinetics_prep.runs.download import DownloadRow

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from conftest import numbered_frames, write_video
 
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NoRoom, NotFound, TooLarge, UnreadableFile
 from kinetics_prep.media import video
 from kinetics_prep.sources import archive_index, seek_points
@@ -31,8 +31,10 @@ from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.folder import Folder
 
 
-def plan_row(media_id="abc", start=5.0, end=15.0) -> PlanRow:
-    return PlanRow(0, 0, f"{media_id}_{start}_{end}", media_id, "using segway", 0, "train", start, end, "rows.csv", 2)
+def plan_row(media_id="abc", start=5.0, end=15.0) -> PlannedRow:
+    return PlannedRow(
+        0, 0, f"{media_id}_{start}_{end}", media_id, "using segway", 0, "train", start, end, "rows.csv", 2
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -83,12 +85,12 @@ def opened(tmp_path):
     return make
 
 
-def content(archives: Archives, row: PlanRow) -> bytes:
+def content(archives: Archives, row: PlannedRow) -> bytes:
     with archives.fetch(row) as fetched:
         return fetched.path.read_bytes()
 
 
-def origin(archives: Archives, row: PlanRow) -> tuple[str, float | None]:
+def origin(archives: Archives, row: PlannedRow) -> tuple[str, float | None]:
     with archives.fetch(row) as fetched:
         assert fetched.name == os.path.basename(fetched.origin.rsplit(": ", 1)[-1])
         return fetched.origin, fetched.begins_seconds

@@ -11,8 +11,8 @@ import loopback
 import pytest
 from conftest import numbered_frames, plan_row, write_video
 
+from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadAddress, BadOption, ClipError, Network, NotFound
 from kinetics_prep.runs import clip as prepare
 from kinetics_prep.sources import Fetching, Politeness, open_sources

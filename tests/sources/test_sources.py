@@ -9,8 +9,8 @@ import pytest
 from conftest import numbered_frames, plan_row, write_video
 
 from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger
-from kinetics_prep.dataset.plan import PlanRow
 from kinetics_prep.errors import BadOption, ClipError, NotFound
 from kinetics_prep.media.clip import Video
 from kinetics_prep.runs import clip as prepare

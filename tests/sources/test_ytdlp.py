@@ -22,7 +22,7 @@ from yt_dlp.networking import exceptions as net
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
 from kinetics_prep import errors
-from kinetics_prep.dataset.plan import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, ClipError, MissingTool, NoRoom
 from kinetics_prep.sources import ytdlp, ytdlp_errors
 from kinetics_prep.sources.arrived import Arrived
@@ -36,8 +36,8 @@ IS_PAGE = {"Content-Type": "text/html"}
 IS_PLAYLIST = {"Content-Type": "application/vnd.apple.mpegurl"}
 
 
-def plan_row(media_id="abc") -> PlanRow:
-    return PlanRow(0, 0, f"{media_id}_5_15", media_id, "waving", 0, "train", 5.0, 15.0, "rows.csv", 2)
+def plan_row(media_id="abc") -> PlannedRow:
+    return PlannedRow(0, 0, f"{media_id}_5_15", media_id, "waving", 0, "train", 5.0, 15.0, "rows.csv", 2)
 
 
 def page(body: str, title: str = "a page") -> tuple:

@@ -1,4 +1,4 @@
-"""Annotation formats. A format is one file here and one row in `DATASETS`; the tests find it by its row.
+"""Annotation formats. A format is one file here and one row in `ANNOTATION_FORMATS`; the tests find it by its row.
 
 Each is a module with
 
@@ -10,10 +10,9 @@ Each is a module with
 from pathlib import Path
 
 from kinetics_prep.annotations.formats import activitynet_json, hmdb51, kinetics_csv, kinetics_json, path_list, ucf101
-from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations
 
-DATASETS = {
+ANNOTATION_FORMATS = {
     "activitynet-json": activitynet_json,
     "kinetics-json": kinetics_json,
     "ucf101": ucf101,
@@ -22,8 +21,6 @@ DATASETS = {
     "kinetics-csv": kinetics_csv,
 }
 """In the order in which a file is tried."""
-
-__all__ = ["DATASETS", "Row", "detect"]
 
 _SHOWN_BYTES = 100
 
@@ -35,9 +32,9 @@ def detect(path: Path) -> str:
       BadAnnotations: if it has none of them; the message shows how the file begins.
       OSError: if it cannot be read.
     """
-    for name, module in DATASETS.items():
+    for name, module in ANNOTATION_FORMATS.items():
         if module.recognises(path):
             return name
     with open(path, "rb") as file:
         begins = file.read(_SHOWN_BYTES)
-    raise BadAnnotations(f"{path} is none of {', '.join(DATASETS)}; it begins {begins!r}")
+    raise BadAnnotations(f"{path} is none of {', '.join(ANNOTATION_FORMATS)}; it begins {begins!r}")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations.formats import lines
-from kinetics_prep.annotations.rows import Row
+from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 
-def read(path: Path) -> Iterator[tuple[str | None, Row]]:
+def read(path: Path) -> Iterator[tuple[str | None, UnreadableRow]]:
     """The ids of a list, and with each the row that stands for it where no annotation file has it.
 
     Where a line cannot be read there is None, and the row that says why.
@@ -30,6 +30,6 @@ def read(path: Path) -> Iterator[tuple[str | None, Row]]:
             error = MalformedRow(f"{media_id!r:.220} is in none of the annotation files")
         except MalformedRow as unreadable:
             error = unreadable
-        yield media_id, Row(path.name, number, error=lines.located(path, number, error))
+        yield media_id, UnreadableRow(path.name, number, lines.located(path, number, error))
     if not found:
         raise BadAnnotations(f"{path} holds no id")

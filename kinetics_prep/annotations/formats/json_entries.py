@@ -15,7 +15,7 @@ from typing import BinaryIO
 import ijson
 
 from kinetics_prep.annotations.annotation import Annotation, split_named
-from kinetics_prep.annotations.rows import Row
+from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _BEGINNING_BYTES = 4096
@@ -95,13 +95,13 @@ def _rows(path: Path, number: int, media_id: str, entry: object, default_split: 
         if found in ([], [None]):
             raise MalformedRow("there is no annotation, so no time")
     except MalformedRow as error:
-        yield Row(path.name, number + 1, error=_located(path, number + 1, media_id, error), split=split)
+        yield UnreadableRow(path.name, number + 1, _located(path, number + 1, media_id, error), split)
         return
     for further, said in enumerate(found, number + 1):
         try:
-            yield Row(path.name, further, _annotation(media_id, said, split), split=split)
+            yield ReadableRow(path.name, further, _annotation(media_id, said, split))
         except MalformedRow as error:
-            yield Row(path.name, further, error=_located(path, further, media_id, error), split=split)
+            yield UnreadableRow(path.name, further, _located(path, further, media_id, error), split)
 
 
 def _annotation(media_id: str, said: object, split: str) -> Annotation:

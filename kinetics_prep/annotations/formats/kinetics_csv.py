@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kinetics_prep.annotations.annotation import Annotation, split_named
 from kinetics_prep.annotations.formats import json_entries, lines
-from kinetics_prep.annotations.rows import Row
+from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _REQUIRED = ("youtube_id", "time_start", "time_end")
@@ -47,7 +47,7 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
         except MalformedRow as error:
             error = lines.located(path, number, error)
             first_error = first_error or error
-            yield Row(path.name, number, error=error)
+            yield UnreadableRow(path.name, number, error)
             continue
         if columns is None:
             columns, is_header = _columns(path, number, cells)
@@ -101,8 +101,8 @@ def _row(path, number, values: dict[str, str], found: int, expected: int, defaul
             label=values.get("label"),
         )
     except MalformedRow as error:
-        return Row(path.name, number, error=lines.located(path, number, error), split=split)
-    return Row(path.name, number, annotation, split=split)
+        return UnreadableRow(path.name, number, lines.located(path, number, error), split)
+    return ReadableRow(path.name, number, annotation)
 
 
 def _seconds(text: str, name: str) -> float:

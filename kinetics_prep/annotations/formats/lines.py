@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.annotations.rows import Row
+from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 LONGEST_LINE_BYTES = 10_000
@@ -62,9 +62,9 @@ def rows(path: Path, split: str | None, read: Callable[[str], Annotation | None]
             annotation = read(text_of(line).strip())
             if annotation is None:
                 continue
-            yield Row(path.name, number, annotation, split=annotation.split)
+            yield ReadableRow(path.name, number, annotation)
         except MalformedRow as error:
-            yield Row(path.name, number, error=located(path, number, error), split=split)
+            yield UnreadableRow(path.name, number, located(path, number, error), split)
         found = True
     if not found:
         raise BadAnnotations(f"{path} holds no annotation row")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from kinetics_prep.annotations.annotation import TIMED_NAME, Annotation, LabelMap
 from kinetics_prep.annotations.formats import lines
-from kinetics_prep.annotations.rows import Row
+from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _VIDEO = r"\.(?:mp4|mkv|webm|avi|mov|m4v|flv|mpg|mpeg)"
@@ -58,7 +58,7 @@ def with_names(path: Path, rows: Iterable[Row], labels: LabelMap | None) -> Iter
       BadAnnotations: if there are numbers and no label map.
     """
     for row in rows:
-        if row.annotation is None or not row.annotation.label.isdecimal():
+        if isinstance(row, UnreadableRow) or row.annotation.label is None or not row.annotation.label.isdecimal():
             yield row
         elif labels is None:
             raise BadAnnotations(f"{path}: its labels are numbers; say with --labels which labels they stand for")
@@ -66,8 +66,8 @@ def with_names(path: Path, rows: Iterable[Row], labels: LabelMap | None) -> Iter
             yield _with_name(path, row, int(row.annotation.label), labels)
 
 
-def _with_name(path: Path, row: Row, number: int, labels: LabelMap) -> Row:
+def _with_name(path: Path, row: ReadableRow, number: int, labels: LabelMap) -> Row:
     if number >= len(labels):
         error = MalformedRow(f"label is {number}, expected 0 to {len(labels) - 1}, the last of the label map")
-        return Row(row.file, row.line, error=lines.located(path, row.line, error), split=row.split)
+        return UnreadableRow(row.file, row.line, lines.located(path, row.line, error), row.split)
     return dataclasses.replace(row, annotation=dataclasses.replace(row.annotation, label=labels.labels[number]))

@@ -1,0 +1,1 @@
+"""What annotation files say: formats, rows, label maps, and which rows a run is about."""

@@ -1,0 +1,1 @@
+"""The prepared data set on disk: layout, recipe, plan, ledger, clip objects, shards, manifest."""

@@ -1,0 +1,1 @@
+"""Shards -> samples, without Keras: which clip, when, and which part of it."""

@@ -1,0 +1,1 @@
+"""What a command does: prepare clips, refresh a data set, download videos."""
