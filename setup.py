@@ -36,7 +36,18 @@ EXTRAS = {
     # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB. The last Keras for Python 3.10 is 3.12.
     "train": ["keras>=3.10,<4", "safetensors>=0.4.3,<1", "tensorboard>=2.18,<3", "tensorflow>=2.18,<2.22"],
     # JAX: that models and training steps are not TensorFlow's alone.
-    "test": ["pytest>=8,<10", "pytest-xdist>=3.6,<4", "duckdb>=1.1,<3", "jax>=0.5,<0.12", "ruff>=0.17,<0.18"],
+    "test": [
+        "pytest>=8,<10",
+        "pytest-xdist>=3.6,<4",
+        "duckdb>=1.1,<3",
+        "jax>=0.5,<0.12",
+        "mypy>=1.18,<3",
+        "ruff>=0.17,<0.18",
+        "types-jsonschema>=4.20",
+        "types-protobuf>=5,<8",
+        "types-requests>=2.31",
+        "types-tqdm>=4.66",
+    ],
 }
 
 setup(
@@ -49,12 +60,20 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=REQUIRES,
     extras_require=EXTRAS,
-    # schemas/ stands at the top because it belongs to no language; it travels inside the package.
-    packages=[*find_packages(include=["kinetics_prep", "kinetics_prep.*"]), "kinetics_prep.schemas"],
-    package_dir={"kinetics_prep.schemas": "schemas"},
+    # Both stand at the top, and travel inside the package: schemas/ because it belongs to no language, pipelines/ so
+    # that an installed wheel can launch what a checkout can, without taking the name `pipelines` from others.
+    packages=[
+        *find_packages(include=["kinetics_prep", "kinetics_prep.*"]),
+        "kinetics_prep.schemas.files",
+        "kinetics_prep.pipelines",
+        "kinetics_prep.pipelines.opencv_cuda",
+    ],
+    package_dir={"kinetics_prep.schemas.files": "schemas", "kinetics_prep.pipelines": "pipelines"},
     package_data={
+        "kinetics_prep": ["py.typed"],
         "kinetics_prep.flow": ["*.cu"],
-        "kinetics_prep.schemas": ["*.json"],
+        "kinetics_prep.schemas.files": ["*.json"],
+        "kinetics_prep.pipelines.opencv_cuda": ["Dockerfile"],
         "kinetics_prep.sample": ["annotations.csv", "videos/*.mp4"],
     },
     entry_points={"console_scripts": ["kinetics-prep = kinetics_prep.cli:entry"]},

@@ -110,3 +110,17 @@ class TwoStreamClip:
             frames.shape[:3] == levels.shape[:3],
             f"flow {list(levels.shape)} does not match frames {list(frames.shape)}",
         )
+
+
+def clip_notes(clip: Clip, taken_as_trimmed: bool = False) -> list[str]:
+    """Notes for the ledger on how a clip was cut.
+
+    Args:
+      taken_as_trimmed: whether its file was taken for the clip itself because of its length.
+    """
+    notes = list(clip.notes)
+    if clip.ends_early:
+        notes.insert(0, f"video ends early, after {len(clip)} frames")
+    if taken_as_trimmed:
+        notes.insert(0, "file bears no times and is about as long as the clip: taken as trimmed")
+    return notes

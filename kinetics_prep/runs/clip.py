@@ -13,11 +13,9 @@ import functools
 import threading
 import time
 import uuid
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from kinetics_prep import flow
 from kinetics_prep.annotations.annotation import Annotation
@@ -28,8 +26,9 @@ from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.shards import ShardTask
 from kinetics_prep.errors import BY_REASON, ClipError, UnreadableFile
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
+from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
-from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip, Video
+from kinetics_prep.media.clip import Clip, TwoStreamClip, Video, clip_notes
 from kinetics_prep.records import record
 from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
 from kinetics_prep.sources.fetched import as_told
@@ -158,9 +157,9 @@ def _prepare(row: PlannedRow, workshop: Workshop, stopwatch: Stopwatch, facts: d
         fetched, clip, seconds, trimmed = workshop.sources.bring(row, use)
     facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
-    notes = [*notes_on(clip, trimmed), *fetched.notes]
+    notes = [*clip_notes(clip, trimmed), *fetched.notes]
     with stopwatch("seconds_flow"):
-        quantized = quantized_flow(clip, workshop.engine, recipe, notes)
+        quantized = quantized_flow(clip, workshop.engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
     facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
     with stopwatch("seconds_encode"):
         made = record.encode(
@@ -198,16 +197,6 @@ def _fingerprint(fetched: Fetched) -> dict:
         raise UnreadableFile(f"{fetched.origin} cannot be read: {error.strerror}") from None
 
 
-def notes_on(clip: Clip, trimmed: bool = False) -> list[str]:
-    """What a reader of the ledger should know of how a clip was cut."""
-    notes = list(clip.notes)
-    if clip.ends_early:
-        notes.insert(0, f"video ends early, after {len(clip)} frames")
-    if trimmed:
-        notes.insert(0, "file bears no times and is about as long as the clip: taken as trimmed")
-    return notes
-
-
 def _longest_seconds(annotation: Annotation, recipe: Recipe) -> float:
     if annotation.end_seconds is None:
         return recipe.clip_seconds
@@ -220,23 +209,15 @@ def _decode(annotation: Annotation, seconds: float, fetched: Fetched, recipe: Re
     if begins_seconds is None:
         trimmed = is_trimmed(found, annotation)
         begins_seconds = annotation.start_seconds if trimmed else 0.0
-    return trimmed_clip(found, annotation.start_seconds - begins_seconds, seconds, recipe), trimmed
-
-
-def trimmed_clip(found: Video, start_seconds: float, seconds: float, recipe: Recipe) -> Clip:
-    """The clip of a video from `start_seconds` on, on the clock of its file, at the rate and size of the recipe.
-
-    Raises:
-      ClipError: what `video.trim` raises.
-    """
-    return video.trim(
+    clip = video.trim(
         found,
-        start_seconds=start_seconds,
+        start_seconds=annotation.start_seconds - begins_seconds,
         seconds=seconds,
         fps=recipe.fps,
         short_side=recipe.short_side,
         min_seconds=recipe.min_seconds,
     )
+    return clip, trimmed
 
 
 def is_trimmed(found: Video, annotation: Annotation) -> bool:
@@ -251,34 +232,6 @@ def is_trimmed(found: Video, annotation: Annotation) -> bool:
     seconds = annotation.end_seconds - annotation.start_seconds
     too_short = lasts < annotation.end_seconds - _ENDS_WITH_CLIP_SECONDS
     return too_short and abs(lasts - seconds) <= SAME_LENGTH_SHARE * seconds
-
-
-def quantized_flow(clip: Clip, engine, recipe: Recipe, notes: list[str]) -> QuantizedFlow:
-    """TV-L1 from each frame to the next, quantized; N flows for N frames.
-
-    The last one goes to the frame just after the clip where the video has it; else it repeats the
-    one before. Readers pair the streams frame by frame, and N - 1 flows would let them slip.
-
-    What happened on the way that a reader of the ledger should know is added to `notes`.
-    """
-    following = () if clip.next_frame is None else (clip.next_frame,)
-    grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (*clip.frames, *following)])
-    levels = np.empty((*clip.frames.shape[:3], 2), np.uint8)
-    saturated = 0
-    flows = flow.quantized(engine, grey, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
-    for k, (field, beyond) in enumerate(flows):
-        levels[k] = field
-        saturated += beyond
-    if clip.next_frame is None:
-        levels[-1] = levels[-2]
-    computed = levels[: len(grey) - 1].size
-    return QuantizedFlow(
-        levels=levels,
-        quantizer=recipe.quantizer,
-        bound_px=recipe.bound_px,
-        saturated_share=float(Fraction(saturated, computed)),
-        last="repeated" if clip.next_frame is None else "next_frame",
-    )
 
 
 def carry_out(row: PlanRow, task: ShardTask, workshop: Workshop) -> None:

@@ -3,7 +3,8 @@
     made = preview.of_video(Path("cat.mp4"), preview.recipe_for(weights.facts), ("rgb",))
     batch = preview.frames_of(made, sampler)
 
-Decoding, resizing, flow, quantizing and JPEG are those of `prepare`, so that a model sees what it was trained on.
+Decoding, resizing, flow, quantizing and JPEG are those of `kinetics-prep flow`, so that a model sees what it
+was trained on.
 """
 
 import dataclasses
@@ -16,13 +17,13 @@ import numpy as np
 from kinetics_prep import flow
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, BadVideo, ClipError
+from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
-from kinetics_prep.media.clip import Clip
+from kinetics_prep.media.clip import Clip, clip_notes
 from kinetics_prep.models.weights import Facts
 from kinetics_prep.reading import images
 from kinetics_prep.reading.sampling import STREAMS, Sampler
 from kinetics_prep.records import record
-from kinetics_prep.runs import clip as prepare
 
 SECONDS = 10.0
 LONGEST_SECONDS = 60.0
@@ -88,10 +89,17 @@ def of_video(path: Path, recipe: Recipe, streams: tuple[str, ...] = STREAMS, sta
     if not path.is_file():
         raise BadVideo(f"{path} is not a file")
     try:
-        clip = prepare.trimmed_clip(video.probe(path), start_seconds, recipe.clip_seconds, recipe)
+        clip = video.trim(
+            video.probe(path),
+            start_seconds=start_seconds,
+            seconds=recipe.clip_seconds,
+            fps=recipe.fps,
+            short_side=recipe.short_side,
+            min_seconds=recipe.min_seconds,
+        )
     except ClipError as error:
         raise BadVideo(" ".join(f"{path}: {error}".split())) from None
-    notes = prepare.notes_on(clip)
+    notes = clip_notes(clip)
     encoded = {stream: _ENCODED[stream](clip, recipe, notes) for stream in streams}
     _, height, width, _ = clip.frames.shape
     return Preview(path.name, encoded, height, width, recipe.quantizer, tuple(notes))
@@ -102,7 +110,7 @@ def _encoded_frames(clip: Clip, recipe: Recipe, notes: list[str]) -> list[bytes]
 
 
 def _encoded_flow(clip: Clip, recipe: Recipe, notes: list[str]) -> list[bytes]:
-    quantized = prepare.quantized_flow(clip, flow.engine(recipe.engine), recipe, notes)
+    quantized = quantized_flow(clip, flow.engine(recipe.engine), recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
     return [record.encode_levels(levels, recipe.flow_encoding, recipe.jpeg_quality) for levels in quantized.levels]
 
 

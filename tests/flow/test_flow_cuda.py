@@ -22,12 +22,12 @@ from kinetics_prep import flow
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, MissingTool
 from kinetics_prep.flow import TVL1, Hardware, cuda_kernels
+from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.flow.cuda import CLIPS_AT_A_TIME, GPU, TVL1CUDA
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
 from kinetics_prep.flow.hardware import GPUFailed
 from kinetics_prep.media import quantize
 from kinetics_prep.media.clip import Clip
-from kinetics_prep.runs import clip as prepare
 
 pytestmark = pytest.mark.skipif(cuda_on_cpu.missing() is not None, reason=str(cuda_on_cpu.missing()))
 
@@ -355,8 +355,10 @@ def test_what_befell_a_clip_is_noted_for_the_ledger_and_changes_nothing_else():
     frames = np.repeat(moving(4, 16, 24)[..., None], 3, axis=-1)
     clip, recipe = Clip(frames, fps=25, start_seconds=0.0), Recipe(engine="tvl1-cuda", tvl1=QUICK)
     usual, other = [], []
-    expected = prepare.quantized_flow(clip, flow.engine("tvl1"), recipe, usual)
-    found = prepare.quantized_flow(clip, engine_on(EmulatedGPU(fails_at=4)), recipe, other)
+    expected = quantized_flow(clip, flow.engine("tvl1"), recipe.tvl1, recipe.quantizer, recipe.bound_px, usual)
+    found = quantized_flow(
+        clip, engine_on(EmulatedGPU(fails_at=4)), recipe.tvl1, recipe.quantizer, recipe.bound_px, other
+    )
     assert np.array_equal(found.levels, expected.levels) and found.saturated_share == expected.saturated_share
     assert usual == [] and other[-1].endswith("flow from frame 0 on by tvl1 on the CPU")
 
