@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
 from kinetics_prep.annotations.row_store import RowStore, SortedRows
@@ -60,7 +61,7 @@ class RefusedRow:
 PlanRow = PlannedRow | RefusedRow
 
 
-def annotation_columns(row: PlanRow) -> dict[str, object]:
+def annotation_columns(row: PlanRow) -> dict[str, Any]:
     """The columns that every ledger repeats of an annotation row."""
     names = ("clip_id", "media_id", "label", "split", "start_seconds", "end_seconds")
     return {name: getattr(row, name) for name in (*names, "annotation_file", "annotation_line")}

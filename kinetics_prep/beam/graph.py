@@ -7,53 +7,59 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from kinetics_prep.beam import runners, stages
-from kinetics_prep.cli.options import workers_from
-from kinetics_prep.runs import refresh as refreshing
-from kinetics_prep.runs.prepare import Job, Planned, Resumption, Summary, finish, planned, resumed
+from kinetics_prep.runs import refresh as refresh_run
+from kinetics_prep.runs.job import Job, Resumption
+from kinetics_prep.runs.prepare import PrepareRun, Summary, finish, open_run, reopen_refused, resume_run
+from kinetics_prep.runs.workers import worker_count
 
-Watch = Callable[[Planned, int], contextlib.AbstractContextManager]
+Progress = Callable[[PrepareRun, int], contextlib.AbstractContextManager]
+"""Entered with the run and the number of workers while clips are prepared."""
 
 
-def _unwatched(plan: Planned, workers: int) -> contextlib.AbstractContextManager:
+def _no_progress(run: PrepareRun, workers: int) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def run(plan: Planned, workers: int, options: PipelineOptions) -> None:
-    """Carries out a plan and waits for the end. Whatever is committed already is skipped."""
+def prepare_clips(run: PrepareRun, workers: int, options: PipelineOptions) -> None:
+    """Prepares every row of a run and waits for the end. Committed shards and finished clips are skipped."""
     pipeline, in_process = runners.pipeline(options)
     with pipeline:
-        pending = pipeline | "Pending shards" >> stages.PendingShards(plan)
-        rows = pending | "Planned rows" >> stages.PlannedRows(plan)
+        pending = pipeline | "Pending shards" >> stages.PendingShards(run)
+        rows = pending | "Planned rows" >> stages.MissingRows(run)
         if not in_process:
             # Spreads the clips over the workers. In one process it would only hold them all in memory.
             rows = rows | "Spread" >> beam.Reshuffle()
-        settled = rows | "Prepare clips" >> stages.PrepareClips(plan, workers)
-        settled | "Assemble shards" >> stages.AssembleShards(plan)
+        prepared = rows | "Prepare clips" >> stages.PrepareClips(run, workers)
+        prepared | "Assemble shards" >> stages.AssembleShards(run)
 
 
-def prepare_dataset(job: Job, workers: int, options: PipelineOptions, watch: Watch = _unwatched) -> Summary:
-    """Plans a job, carries it out and writes its manifest; `watch` is entered meanwhile, with plan and workers."""
-    with planned(job) as plan:
-        with watch(plan, workers):
-            run(plan, workers, options)
-        return finish(plan)
+def prepare_dataset(job: Job, workers: int, options: PipelineOptions, progress: Progress = _no_progress) -> Summary:
+    """Plans a job, prepares its clips and writes its manifest."""
+    with open_run(job) as run:
+        reopen_refused(run, job.retry)
+        with progress(run, workers):
+            prepare_clips(run, workers, options)
+        return finish(run)
 
 
-def retry(asked: Resumption, workers: int | None, options: PipelineOptions, watch: Watch = _unwatched) -> Summary:
-    """Tries again what a folder's ledgers say was refused for some reasons, and goes on with what is not done yet."""
-    with resumed(asked.output, asked.fetching, asked.hardware, retry=asked.reasons) as plan:
-        workers = workers_from(workers, plan.workshop.recipe.engine)
-        with watch(plan, workers):
-            run(plan, workers, options)
-        return finish(plan)
+def retry(
+    request: Resumption, workers: int | None, options: PipelineOptions, progress: Progress = _no_progress
+) -> Summary:
+    """Tries again what a folder's ledgers say was refused for some reasons, and finishes what is not done yet."""
+    with resume_run(request.output, request.fetching, request.hardware, ask_again=request.reasons) as run:
+        reopen_refused(run, request.reasons)
+        workers = worker_count(workers, run.context.recipe.engine)
+        with progress(run, workers):
+            prepare_clips(run, workers, options)
+        return finish(run)
 
 
 def refresh(
-    asked: Resumption, workers: int | None, options: PipelineOptions, watch: Watch = _unwatched
-) -> refreshing.Outcome:
-    """Looks once more for what a folder lacks, and puts what it finds into shards of its own."""
-    with refreshing.looking(asked.output, asked.reasons, asked.fetching, asked.hardware) as looks:
-        workers = workers_from(workers, looks.planned.workshop.recipe.engine)
-        with watch(looks.planned, workers):
-            run(looks.planned, workers, options)
-        return refreshing.finish(looks)
+    request: Resumption, workers: int | None, options: PipelineOptions, progress: Progress = _no_progress
+) -> refresh_run.Outcome:
+    """Searches once more for what a folder lacks, and puts what it finds into shards of its own."""
+    with refresh_run.open_search(request.output, request.reasons, request.fetching, request.hardware) as search:
+        workers = worker_count(workers, search.run.context.recipe.engine)
+        with progress(search.run, workers):
+            prepare_clips(search.run, workers, options)
+        return refresh_run.finish(search)

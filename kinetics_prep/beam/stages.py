@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
@@ -11,42 +12,42 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from kinetics_prep.annotations.planned import PlanRow
-from kinetics_prep.dataset import shards
-from kinetics_prep.dataset.shards import ShardTask
-from kinetics_prep.runs import clip as prepare
-from kinetics_prep.runs.clip import Workshop
-from kinetics_prep.runs.prepare import Planned
+from kinetics_prep.dataset import objects, shards
+from kinetics_prep.dataset.part import Part, rows_of
+from kinetics_prep.runs.clip import prepare_and_commit
+from kinetics_prep.runs.context import RunContext
+from kinetics_prep.runs.prepare import PrepareRun
 
 
 class EachClip(beam.DoFn):
     """Calls a function on each element in a pool of threads, at most two elements a thread in flight.
 
     Decoding, flow and image codecs release the GIL, so threads use all cores, and a bundle's
-    elements are not held back behind the slowest. An error in one stops the pipeline.
+    elements do not wait for the slowest. An error in one stops the pipeline.
     """
 
-    def __init__(self, call: Callable, workers: int):
+    def __init__(self, call: Callable[[Any], Any], workers: int):
         self._call, self._workers = call, workers
 
-    def setup(self):
+    def setup(self) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(self._workers, "clip")
 
-    def start_bundle(self):
-        self._flying = set()
+    def start_bundle(self) -> None:
+        self._running: set[concurrent.futures.Future] = set()
 
-    def process(self, element):
-        self._flying.add(self._pool.submit(self._call, element))
-        while len(self._flying) >= 2 * self._workers:
-            landed, self._flying = concurrent.futures.wait(self._flying, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in landed:
+    def process(self, element: Any) -> Iterator[Any]:
+        self._running.add(self._pool.submit(self._call, element))
+        while len(self._running) >= 2 * self._workers:
+            done, self._running = concurrent.futures.wait(self._running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in done:
                 yield future.result()
 
-    def finish_bundle(self):
-        for future in concurrent.futures.as_completed(self._flying):
-            yield WindowedValue(future.result(), MIN_TIMESTAMP, [GlobalWindow()])
-        self._flying = set()
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for future in concurrent.futures.as_completed(self._running):
+            yield WindowedValue(future.result(), MIN_TIMESTAMP, (GlobalWindow(),))
+        self._running = set()
 
-    def teardown(self):
+    def teardown(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -54,67 +55,80 @@ class EachClip(beam.DoFn):
 class PendingShards(beam.PTransform):
     """The shards without a marker, as (part, number)."""
 
-    planned: Planned
+    run: PrepareRun
 
-    def expand(self, begin):
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         # The plan is read from its files: a graph that held 300,000 rows could not be submitted.
-        return begin | beam.Create([self.planned]) | beam.FlatMap(_pending)
+        return begin | beam.Create([self.run]) | beam.FlatMap(pending_shards)
 
 
-def _pending(planned: Planned) -> Iterator[tuple[str, int]]:
-    for task, shard in planned.pending():
-        yield task.part, shard
+def pending_shards(run: PrepareRun) -> Iterator[tuple[str, int]]:
+    """(name of the part, number) of each shard that is not committed."""
+    for part, shard in run.pending():
+        yield part.name, shard
 
 
 @dataclasses.dataclass
-class PlannedRows(beam.PTransform):
-    """(part, shard) -> (part, row) for each plan row of it that is not settled yet."""
+class MissingRows(beam.PTransform):
+    """(part, shard) -> (part, row) for each row of it that has no sound object yet."""
 
-    planned: Planned
+    run: PrepareRun
 
-    def expand(self, pending):
-        return pending | beam.FlatMapTuple(functools.partial(_rows, _by_part(self.planned)))
-
-
-def _by_part(planned: Planned) -> dict[str, ShardTask]:
-    return {task.part: task for task in planned.tasks}
+    def expand(self, pending: beam.PCollection) -> beam.PCollection:
+        return pending | beam.FlatMapTuple(functools.partial(rows_to_prepare, _by_name(self.run)))
 
 
-def _rows(tasks: dict[str, ShardTask], part: str, shard: int) -> Iterator[tuple[str, PlanRow]]:
-    for row in shards.unsettled(tasks[part], shard):
-        yield part, row
+def _by_name(run: PrepareRun) -> dict[str, Part]:
+    return {part.name: part for part in run.parts}
+
+
+def rows_to_prepare(parts: dict[str, Part], name: str, shard: int) -> list[tuple[str, PlanRow]]:
+    """The rows of a shard that have no object. Removes damaged objects first, and assembles a shard that lacks none.
+
+    Damage is looked for here, before any row is worked on, so that no other worker counts on an
+    object that is about to be removed.
+    """
+    part = parts[name]
+    objects.remove_damaged_objects(part, rows_of(part, shard))
+    missing = objects.missing_rows(part, shard)
+    if not missing:
+        shards.assemble(part, shard)
+    return [(name, row) for row in missing]
 
 
 @dataclasses.dataclass
 class PrepareClips(beam.PTransform):
     """(part, row) -> (part, shard), once the row's clip or its refusal is committed."""
 
-    planned: Planned
+    run: PrepareRun
     workers: int
 
-    def expand(self, rows):
-        call = functools.partial(_prepare, _by_part(self.planned), self.planned.workshop)
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        call = functools.partial(prepare_element, _by_name(self.run), self.run.context)
         return rows | beam.ParDo(EachClip(call, self.workers))
 
 
-def _prepare(tasks: dict[str, ShardTask], workshop: Workshop, element: tuple[str, PlanRow]) -> tuple[str, int]:
-    part, row = element
-    prepare.carry_out(row, tasks[part], workshop)
-    return part, row.shard
+def prepare_element(parts: dict[str, Part], context: RunContext, element: tuple[str, PlanRow]) -> tuple[str, int]:
+    """Prepares one row of a part."""
+    name, row = element
+    prepare_and_commit(row, parts[name], context)
+    return name, row.shard
 
 
 @dataclasses.dataclass
 class AssembleShards(beam.PTransform):
-    """(part, shard) of settled rows -> committed shards. Most were assembled by their last clip;
-    this takes the rest and is the one that fails if a row is unaccounted for."""
+    """(part, shard) of prepared rows -> names of committed shards.
 
-    planned: Planned
+    Most were assembled after their last clip; this takes the rest, and fails if a row is unaccounted for.
+    """
 
-    def expand(self, settled):
-        assemble = functools.partial(_assemble, _by_part(self.planned))
-        return settled | beam.Distinct() | beam.MapTuple(assemble)
+    run: PrepareRun
+
+    def expand(self, prepared: beam.PCollection) -> beam.PCollection:
+        return prepared | beam.Distinct() | beam.MapTuple(functools.partial(assemble_shard, _by_name(self.run)))
 
 
-def _assemble(tasks: dict[str, ShardTask], part: str, shard: int) -> str:
-    shards.assemble(tasks[part], shard)
-    return tasks[part].name(shard)
+def assemble_shard(parts: dict[str, Part], name: str, shard: int) -> str:
+    """Assembles a shard of a part and returns its name."""
+    shards.assemble(parts[name], shard)
+    return parts[name].shard_name(shard)

@@ -2,10 +2,12 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from kinetics_prep import schemas
-from kinetics_prep.errors import REASONS
+from kinetics_prep.errors import REASONS, CorruptShard
+from kinetics_prep.storage import tables
 
 STATUSES = WRITTEN, REFUSED = "written", "refused"
 
@@ -48,17 +50,30 @@ class LedgerRow:
     seconds_flow: float = 0.0
     seconds_encode: float = 0.0
 
-    def __post_init__(self):
-        expected = {WRITTEN: (None,), REFUSED: REASONS}
+    def __post_init__(self) -> None:
+        expected: dict[str, tuple[str | None, ...]] = {WRITTEN: (None,), REFUSED: REASONS}
         if self.reason not in expected.get(self.status, ()):
             raise ValueError(f"a row is written, or refused for a reason; got {self.status!r}, {self.reason!r}")
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, object]:
         """In the order of the schema's columns."""
         return {field["name"]: getattr(self, field["name"]) for field in schemas.load("ledger")["fields"]}
 
 
 def refusals(rows: Iterable[LedgerRow]) -> dict[str, int]:
     """Refused rows by reason, the most frequent first."""
-    counts = collections.Counter(row.reason for row in rows if row.status == REFUSED)
+    counts = collections.Counter(row.reason for row in rows if row.reason is not None)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def read(path: Path) -> Iterator[LedgerRow]:
+    """Reads a ledger, one row at a time.
+
+    Raises:
+      CorruptShard: if the file is not a ledger.
+    """
+    for cells in tables.read(path, "ledger"):
+        try:
+            yield LedgerRow(**cells)
+        except ValueError as error:
+            raise CorruptShard(f"{path} is not a ledger: {error}") from None

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow
+from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.errors import OtherRecipe
 from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import atomic
 
 ROW_GROUPS = 1024
 """Of a plan, at most: what Parquet notes of each stays in memory while the plan is written or read."""
@@ -84,3 +87,44 @@ def digest_of(path: Path) -> PlanDigest:
     digest = PlanDigest()
     collections.deque(digest.watch(read(path)), maxlen=0)
     return digest
+
+
+def write_or_check(layout: Layout, split: str, rows: Iterable[PlanRow], shards: int) -> PlanDigest:
+    """Writes the plan of a split, or checks that the one that is there holds the same rows.
+
+    Args:
+      shards: how many the plan has.
+
+    Raises:
+      OtherRecipe: if the folder holds another plan of this split.
+      CorruptShard: if that plan is damaged.
+    """
+    path, here = layout.plan(split), PlanDigest()
+    if not path.exists():
+        with atomic(path, layout.scratch) as temporary:
+            write(temporary, here.watch(rows), shards)
+        return here
+    there = PlanDigest()
+    first_there, first_here = _first_difference(there.watch(read(path)), here.watch(rows))
+    if there.sha256() != here.sha256():
+        raise OtherRecipe(
+            f"{path} plans other rows: {there.rows} there, {here.rows} here; the first to differ is {first_there} "
+            f"there and {first_here} here. A plan never changes: use the same --annotations, --only and --limit to go "
+            "on, or another --output"
+        )
+    return here
+
+
+def _first_difference(there: Iterable[PlanRow], here: Iterable[PlanRow]) -> tuple[str, str]:
+    """Goes through both plans to their ends; describes the first two rows whose descriptions differ."""
+    difference = None
+    for one, other in itertools.zip_longest(there, here):
+        if difference is None and one != other and _describe(one) != _describe(other):
+            difference = _describe(one), _describe(other)
+    return difference or ("one", "another of its name")
+
+
+def _describe(row: PlanRow | None) -> str:
+    if row is None:
+        return "nothing"
+    return f"{row.clip_id} (line {row.annotation_line}, label {row.label!r}, class id {row.label_index})"

@@ -7,10 +7,15 @@ from pathlib import Path
 
 from kinetics_prep.annotations import published
 from kinetics_prep.annotations.published import Published
-from kinetics_prep.dataset import ledger, plan, shards
-from kinetics_prep.dataset.shards import Layout
+from kinetics_prep.dataset import ledger, plan
+from kinetics_prep.dataset.layout import Layout, list_parts, part_name, shard_name
+from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.objects import count_objects
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.storage import tables
+
+
+def _counter() -> collections.Counter[str]:
+    return collections.Counter()
 
 
 @dataclasses.dataclass
@@ -18,20 +23,21 @@ class SplitStatus:
     """One split of a folder."""
 
     split: str
-    rows: int
+    rows: int = 0
     written: int = 0
     refused: int = 0
-    reasons: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    """Of the refused rows, those of complete shards."""
-    rows_of: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    reasons: collections.Counter[str] = dataclasses.field(default_factory=_counter)
+    """Refused rows of complete shards, by reason."""
+    rows_of: collections.Counter[str] = dataclasses.field(default_factory=_counter)
     """Rows by label, where there are labels."""
-    lost_of: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    lost_of: collections.Counter[str] = dataclasses.field(default_factory=_counter)
     """Refused rows of complete shards, by label."""
     published: list[Published] = dataclasses.field(default_factory=list)
     """What it may be a copy of."""
 
     @property
     def to_go(self) -> int:
+        """Rows that are neither written nor refused yet."""
         return self.rows - self.written - self.refused
 
     def worst(self, most: int) -> list[tuple[str, int, int]]:
@@ -40,78 +46,84 @@ class SplitStatus:
         return [(label, self.lost_of[label], self.rows_of[label]) for _, label in sorted(shares)[:most]]
 
 
-def examine(output: Path) -> list[SplitStatus]:
+def read_status(output: Path) -> list[SplitStatus]:
     """What is known of each split that a folder has a plan for.
 
     Raises:
       CorruptShard: if it has none, or something in it cannot be read.
     """
     layout = Layout(output.absolute())
-    splits = [split for split, refresh in shards.parts(layout) if not refresh]
+    splits = [split for split, refresh in list_parts(layout) if not refresh]
     if not splits:
         raise CorruptShard(f"{output} holds no plan: nothing was begun here")
-    statuses = [_examined(layout, split) for split in splits]
-    known = set().union(*(one.rows_of for one in statuses))
-    for one in statuses:
+    statuses = [_split_status(layout, split) for split in splits]
+    labels = {label for status in statuses for label in status.rows_of}
+    for status in statuses:
         # A test list may come without labels; then those of the folder's other splits tell.
-        one.published = published.like(one.rows_of or known, one.split, one.rows)
+        status.published = published.like(status.rows_of or labels, status.split, status.rows)
     return statuses
 
 
-def _examined(layout: Layout, split: str) -> SplitStatus:
-    found = SplitStatus(split, 0)
+def _split_status(layout: Layout, split: str) -> SplitStatus:
+    status = SplitStatus(split)
     for row in plan.read(layout.plan(split)):
-        found.rows += 1
+        status.rows += 1
         if row.label is not None:
-            found.rows_of[row.label] += 1
-    for part in (shards.part_name(*one) for one in shards.parts(layout) if one[0] == split):
-        _count_part(found, layout, part)
-    return found
+            status.rows_of[row.label] += 1
+    for part_split, refresh in list_parts(layout):
+        if part_split == split:
+            _add_part(status, layout, part_name(split, refresh))
+    return status
 
 
-def _count_part(found: SplitStatus, layout: Layout, part: str) -> None:
-    last = max((row.shard for row in plan.read(layout.plan(part))), default=-1)
-    for shard in range(last + 1):
-        name = shards.shard_name(part, shard, last + 1)
+def _add_part(status: SplitStatus, layout: Layout, part: str) -> None:
+    shards = 1 + max((row.shard for row in plan.read(layout.plan(part))), default=-1)
+    for shard in range(shards):
+        name = shard_name(part, shard, shards)
         if layout.marker(name).exists():
-            for row in tables.read(layout.ledger(name), "ledger"):
-                _count(found, row)
+            for row in ledger.read(layout.ledger(name)):
+                _add_row(status, row)
         else:
-            counts = shards.objects_committed(layout, part, shard)
-            found.written += counts[ledger.WRITTEN]
-            found.refused += counts[ledger.REFUSED]
+            counts = count_objects(layout, part, shard)
+            status.written += counts[ledger.WRITTEN]
+            status.refused += counts[ledger.REFUSED]
 
 
-def _count(found: SplitStatus, row: dict) -> None:
-    if row["status"] == ledger.WRITTEN:
-        found.written += 1
+def _add_row(status: SplitStatus, row: LedgerRow) -> None:
+    if row.reason is None:
+        status.written += 1
         return
-    found.refused += 1
-    found.reasons[row["reason"]] += 1
-    if row["label"] is not None:
-        found.lost_of[row["label"]] += 1
+    status.refused += 1
+    status.reasons[row.reason] += 1
+    if row.label is not None:
+        status.lost_of[row.label] += 1
 
 
-def in_words(statuses: list[SplitStatus], retryable: tuple[str, ...], worst: int = 5) -> Iterator[str]:
-    """The lines to print."""
-    for one in statuses:
-        share = one.written / one.rows if one.rows else 0.0
-        written = f"{one.written} written ({share:.1%})"
-        yield f"{one.split}: {one.rows} rows, {written}, {one.refused} refused, {one.to_go} to go"
-        if one.published:
-            yield _compared(one)
-        for reason, count in one.reasons.most_common():
+def describe(statuses: list[SplitStatus], retryable: tuple[str, ...], worst: int = 5) -> Iterator[str]:
+    """The lines to print.
+
+    Args:
+      retryable: reasons for which a retry may help.
+      worst: how many classes to name that lost the most.
+    """
+    for status in statuses:
+        share = status.written / status.rows if status.rows else 0.0
+        written = f"{status.written} written ({share:.1%})"
+        yield f"{status.split}: {status.rows} rows, {written}, {status.refused} refused, {status.to_go} to go"
+        if status.published:
+            yield _describe_published(status)
+        for reason, count in status.reasons.most_common():
             again = f"  to try again: --retry {reason}" if reason in retryable else ""
             yield f"  {count:7d}  {reason}{again}"
-        unnamed = one.refused - one.reasons.total()
+        unnamed = status.refused - status.reasons.total()
         if unnamed:
             yield f"  {unnamed:7d}  in shards that are not complete yet"
-        for label, lost, rows in one.worst(worst):
+        for label, lost, rows in status.worst(worst):
             yield f"  lost {lost} of {rows}: {label}"
 
 
-def _compared(one: SplitStatus) -> str:
-    sizes = [data_set.splits[one.split] for data_set in one.published]
-    names = (f"{data_set.name} {one.split}, {size:,} rows" for data_set, size in zip(one.published, sizes, strict=True))
-    shares = " or ".join(f"{one.written / size:.1%}" for size in sizes)
-    return f"  published: {', or '.join(names)}; written here {one.written:,} ({shares}), planned {one.rows:,}"
+def _describe_published(status: SplitStatus) -> str:
+    pairs = [(data_set.name, data_set.splits[status.split]) for data_set in status.published]
+    names = ", or ".join(f"{name} {status.split}, {rows:,} rows" for name, rows in pairs)
+    shares = " or ".join(f"{status.written / rows:.1%}" for _, rows in pairs)
+    return f"  published: {names}; written here {status.written:,} ({shares}), planned {status.rows:,}"

@@ -1,29 +1,30 @@
 """Reads a prepared folder back, all of it, and names what is wrong.
 
 Checked: the manifest against the markers and the files on disk, checksums, counts, the ledger and
-the shards against the plan, and of each record its label, timestamps, recipe, and that every image
-decodes to the size it should have.
+the shards against the plan, and of each record what `record_problems` checks.
 """
 
 import collections
 import concurrent.futures
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from kinetics_prep.annotations.annotation import LabelMap
 from kinetics_prep.annotations.planned import PlanRow
-from kinetics_prep.dataset import ledger, manifest, plan, shards
-from kinetics_prep.dataset.shards import Layout, ShardTask
+from kinetics_prep.dataset import ledger, manifest, plan
+from kinetics_prep.dataset.labels import read_labels
+from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.dataset.markers import read_marker
+from kinetics_prep.dataset.part import Part, rows_of
+from kinetics_prep.dataset.record_problems import record_problems
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.records.record import Record
-from kinetics_prep.storage import tables
 from kinetics_prep.storage.files import sha256_of
 
-_STRANGE = "is not in dataset.json; a reader that takes all files would read it"
+_UNKNOWN = "is not in dataset.json; a reader that takes all files would read it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,76 +34,84 @@ class Problem:
     where: str
     what: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.where}: {self.what}"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Shard:
-    """What must hold of one shard."""
+    """A shard that the manifest names, with what must hold of it."""
 
-    layout: Layout
-    split: str
-    described: dict
+    part: Part
+    entry: dict[str, Any]
     """Its entry in dataset.json."""
-    of: int
-    digest: str
-    plan_sha256: str
+    name: str
+    shards: int
+    """How many its part has."""
     labels: LabelMap
 
     @property
-    def task(self) -> ShardTask:
-        """What prepared it."""
-        refresh = self.described.get("refresh", 0)
-        return ShardTask(str(self.layout.output), self.split, 0, 1, (), self.digest, self.plan_sha256, refresh)
+    def written(self) -> int:
+        """Clips in it."""
+        return self.entry["written"]
 
-    @property
-    def name(self) -> str:
-        return shards.shard_name(self.task.part, self.described["shard"], self.of)
+    def rows(self) -> list[PlanRow]:
+        """The rows planned for it."""
+        return rows_of(self.part, self.entry["shard"])
+
+    def path(self, relative: str) -> Path:
+        """A file of the folder."""
+        return self.part.layout.output / relative
 
 
-def shards_of(layout: Layout) -> list[Shard]:
+def list_shards(layout: Layout) -> list[Shard]:
     """The shards that a folder's manifest names.
 
     Raises:
-      CorruptShard: if there is no manifest to start from.
+      CorruptShard: if there is no manifest to start from, or no label map.
     """
-    content = manifest.read(layout)
-    labels = manifest.read_labels(layout)
-    found = []
-    for split, part in content["splits"].items():
-        refreshes = [described.get("refresh", 0) for described in part["shards"]]
-        of = collections.Counter(refreshes)
-        sha256s = dict(zip(sorted(of), (one["plan_sha256"] for one in _plans(part))))
-        for described, refresh in zip(part["shards"], refreshes):
-            known = (content["digest"], sha256s.get(refresh, ""), labels)
-            found.append(Shard(layout, split, described, of[refresh], *known))
-    return found
+    content, labels = manifest.read(layout), read_labels(layout)
+    shards = []
+    for split, split_entry in content["splits"].items():
+        refreshes = [entry.get("refresh", 0) for entry in split_entry["shards"]]
+        counts = collections.Counter(refreshes)
+        sha256s = dict(zip(sorted(counts), (entry["plan_sha256"] for entry in _plans(split_entry))))
+        for entry, refresh in zip(split_entry["shards"], refreshes, strict=True):
+            clips_per_shard = 1  # so that the part has as many shards as rows
+            sha256 = sha256s.get(refresh, "")
+            part = Part(
+                str(layout.output), split, counts[refresh], clips_per_shard, (), content["digest"], sha256, refresh
+            )
+            shards.append(Shard(part, entry, part.shard_name(entry["shard"]), counts[refresh], labels))
+    return shards
 
 
-def _plans(part: dict) -> list[dict]:
+def _plans(split_entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The plan of a split and those of its refreshes, as dataset.json describes them."""
-    return [part, *part.get("refreshes", ())]
+    return [split_entry, *split_entry.get("refreshes", ())]
 
 
-def problems(folder: Path, workers: int = 1, done: Callable[[Shard], None] = lambda shard: None) -> Iterator[Problem]:
-    """Everything wrong with a folder. `done` is called after each shard."""
-    layout = Layout(folder)
-    try:
-        found = shards_of(layout)
-    except CorruptShard as error:
-        yield Problem("dataset.json", str(error))
-        return
-    yield from _guarded("dataset.json", _folder_problems, layout)
+def problems(
+    layout: Layout, shards: list[Shard], workers: int = 1, done: Callable[[Shard], None] = lambda shard: None
+) -> Iterator[Problem]:
+    """Everything wrong with a folder.
+
+    Args:
+      shards: as `list_shards` gives them.
+      workers: shards at a time.
+      done: called after each shard.
+    """
+    yield from _guarded("dataset.json", lambda: _folder_problems(layout))
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for shard, wrong in zip(found, pool.map(lambda shard: list(shard_problems(shard)), found)):
+        for shard, wrong in zip(shards, pool.map(lambda shard: list(shard_problems(shard)), shards), strict=True):
             yield from wrong
             done(shard)
 
 
-def _guarded(where: str, check: Callable, *arguments) -> Iterator[Problem]:
+def _guarded(where: str, check: Callable[[], Iterable[Problem]]) -> Iterator[Problem]:
+    """What a check finds; that it cannot go on is a problem too."""
     try:
-        yield from check(*arguments)
+        yield from check()
     except (CorruptShard, OSError, KeyError, ValueError) as error:
         yield Problem(where, str(error) or type(error).__name__)
 
@@ -113,131 +122,80 @@ def _folder_problems(layout: Layout) -> Iterator[Problem]:
         yield Problem("dataset.json", "does not say what the markers, recipe.json and labels.txt say")
     if sha256_of(layout.labels) != content["labels"]["sha256"]:
         yield Problem("labels.txt", "is not the file that dataset.json knows; class ids may be wrong")
-    for split, part in content["splits"].items():
-        digests = [plan.digest_of(layout.output / one["plan"]) for one in _plans(part)]
-        for one, digest in zip(_plans(part), digests):
-            if digest.sha256() != one["plan_sha256"]:
-                yield Problem(one["plan"], "is not the plan that the shards were made from")
-        settled = part["written"] + sum(part["refused"].values())
-        if not digests[0].rows == part["rows"] == settled:
-            yield Problem(split, f"{digests[0].rows} rows are planned and {settled} are written or refused")
-    yield from _strangers(layout, content)
+    for split, split_entry in content["splits"].items():
+        yield from _plan_problems(layout, split, split_entry)
+    yield from _unknown_files(layout, content)
 
 
-def _strangers(layout: Layout, content: dict) -> Iterator[Problem]:
-    parts = content["splits"].values()
-    known = {file["path"] for part in parts for shard in part["shards"] for file in shard["files"].values()}
+def _plan_problems(layout: Layout, split: str, split_entry: dict[str, Any]) -> Iterator[Problem]:
+    digests = [plan.digest_of(layout.output / entry["plan"]) for entry in _plans(split_entry)]
+    for entry, digest in zip(_plans(split_entry), digests, strict=True):
+        if digest.sha256() != entry["plan_sha256"]:
+            yield Problem(entry["plan"], "is not the plan that the shards were made from")
+    done = split_entry["written"] + sum(split_entry["refused"].values())
+    if not digests[0].rows == split_entry["rows"] == done:
+        yield Problem(split, f"{digests[0].rows} rows are planned and {done} are written or refused")
+
+
+def _unknown_files(layout: Layout, content: dict[str, Any]) -> Iterator[Problem]:
+    entries = [entry for split_entry in content["splits"].values() for entry in split_entry["shards"]]
+    data = {file["path"] for entry in entries for file in entry["files"].values()}
     for module in SHARD_FORMATS.values():
         for path in sorted((layout.output / module.SUFFIX).glob("*")):
-            name = path.relative_to(layout.output).as_posix()
-            unfinished = not any(path.stem.startswith(f"{split}-") for split in content["splits"])
-            if name not in known and not unfinished:
-                yield Problem(name, _STRANGE)
-    accounts = {shard["ledger"] for part in parts for shard in part["shards"]}
+            is_complete = any(path.stem.startswith(f"{split}-") for split in content["splits"])
+            if is_complete and layout.relative(path) not in data:
+                yield Problem(layout.relative(path), _UNKNOWN)
+    ledgers = {entry["ledger"] for entry in entries}
     for split in content["splits"]:
         for path in sorted((layout.output / "ledger").glob(f"{split}-*")):
-            if path.relative_to(layout.output).as_posix() not in accounts:
-                yield Problem(f"ledger/{path.name}", _STRANGE)
+            if layout.relative(path) not in ledgers:
+                yield Problem(layout.relative(path), _UNKNOWN)
 
 
 def shard_problems(shard: Shard) -> Iterator[Problem]:
     """Everything wrong with one shard."""
-    yield from _guarded(shard.name, _ledger_problems, shard)
-    for form, described in shard.described["files"].items():
-        yield from _guarded(described["path"], _file_problems, shard, form, described)
-
-
-def _planned(shard: Shard) -> list[PlanRow]:
-    return shards.rows_of(shard.task, shard.described["shard"])
+    yield from _guarded(shard.name, lambda: _ledger_problems(shard))
+    for form, file in shard.entry["files"].items():
+        yield from _guarded(file["path"], functools.partial(_file_problems, shard, form, file))
 
 
 def _ledger_problems(shard: Shard) -> Iterator[Problem]:
-    path = shard.layout.output / shard.described["ledger"]
-    rows, planned = list(tables.read(path, "ledger")), _planned(shard)
-    marker = shards.read_marker(shard.layout.marker(shard.name))
-    known = {"split": shard.split, "of": shard.of, "recipe": shard.digest, "plan_sha256": shard.plan_sha256}
-    for key, value in known.items():
+    where = shard.entry["ledger"]
+    ledger_rows, rows = list(ledger.read(shard.path(where))), shard.rows()
+    marker = read_marker(shard.part.layout.marker(shard.name))
+    part = shard.part
+    expected = {"split": part.split, "of": shard.shards, "recipe": part.recipe, "plan_sha256": part.plan_sha256}
+    for key, value in expected.items():
         if marker[key] != value:
             yield Problem(f"markers/{shard.name}.json", f"says {key} {marker[key]}, dataset.json {value}")
-    if sha256_of(path) != marker["ledger_sha256"]:
-        yield Problem(shard.described["ledger"], "its checksum is not the marker's")
-    keys = [(row["clip_id"], row["annotation_file"], row["annotation_line"]) for row in rows]
-    if keys != [(row.clip_id, row.annotation_file, row.annotation_line) for row in planned]:
-        yield Problem(shard.described["ledger"], f"its {len(rows)} rows are not the {len(planned)} that were planned")
-    written = sum(row["status"] == ledger.WRITTEN for row in rows)
-    if written != shard.described["written"]:
-        yield Problem(
-            shard.described["ledger"], f"{written} rows written, dataset.json says {shard.described['written']}"
-        )
+    if sha256_of(shard.path(where)) != marker["ledger_sha256"]:
+        yield Problem(where, "its checksum is not the marker's")
+    if list(map(_key, ledger_rows)) != list(map(_key, rows)):
+        yield Problem(where, f"its {len(ledger_rows)} rows are not the {len(rows)} that were planned")
+    written = sum(row.status == ledger.WRITTEN for row in ledger_rows)
+    if written != shard.written:
+        yield Problem(where, f"{written} rows written, dataset.json says {shard.written}")
 
 
-def _file_problems(shard: Shard, form: str, described: dict) -> Iterator[Problem]:
-    path = shard.layout.output / described["path"]
+def _key(row: PlanRow | ledger.LedgerRow) -> tuple[str, str, int]:
+    return row.clip_id, row.annotation_file, row.annotation_line
+
+
+def _file_problems(shard: Shard, form: str, file: dict[str, Any]) -> Iterator[Problem]:
+    where, path = file["path"], shard.path(file["path"])
     size = path.stat().st_size
-    if size != described["bytes"]:
-        yield Problem(described["path"], f"is {size} bytes long, expected {described['bytes']}")
-    if sha256_of(path) != described["sha256"]:
-        yield Problem(described["path"], "its checksum is not the one in dataset.json")
-    rows = {row.clip_id: row for row in _planned(shard)}
-    accounts = tables.read(shard.layout.output / shard.described["ledger"], "ledger")
-    expected = [row["clip_id"] for row in accounts if row["status"] == ledger.WRITTEN]
-    found = []
+    if size != file["bytes"]:
+        yield Problem(where, f"is {size} bytes long, expected {file['bytes']}")
+    if sha256_of(path) != file["sha256"]:
+        yield Problem(where, "its checksum is not the one in dataset.json")
+    rows = {row.clip_id: row for row in shard.rows()}
+    ledger_rows = ledger.read(shard.path(shard.entry["ledger"]))
+    expected = [row.clip_id for row in ledger_rows if row.status == ledger.WRITTEN]
+    clip_ids = []
     for record in SHARD_FORMATS[form].read_shard(path):
         clip_id = record["example/id"]
-        found.append(clip_id)
-        check = functools.partial(record_problems, record, rows.get(clip_id), shard.digest, shard.labels)
-        for what in check():
-            yield Problem(f"{described['path']}, {clip_id}", what)
-    if found != expected:
-        yield Problem(
-            described["path"], f"holds {len(found)} clips, not the {len(expected)} that the ledger says, in order"
-        )
-
-
-def record_problems(record: Record, row: PlanRow | None, digest: str, labels: LabelMap) -> Iterator[str]:
-    """Everything wrong with one record."""
-    if row is None:
-        yield "is not in the shard's plan"
-        return
-    yield from _label_problems(record, row, labels)
-    if record["kinetics_prep/recipe"] != digest:
-        yield f"was made by recipe {record['kinetics_prep/recipe']}, not {digest}"
-    for stream in ("", "FORWARD_FLOW/"):
-        yield from _time_problems(record, row, stream)
-    try:
-        yield from _image_problems(record)
-    except CorruptShard as error:
-        yield str(error)
-
-
-def _label_problems(record: Record, row: PlanRow, labels: LabelMap) -> Iterator[str]:
-    texts = {record.get("clip/label/text"), record.get("clip/label/string")}
-    if texts != {row.label}:
-        yield f"bears label {sorted(map(str, texts))}, planned was {row.label!r}"
-    index = record.get("clip/label/index")
-    if row.label is not None and not (isinstance(index, int) and labels.labels[index : index + 1] == (row.label,)):
-        yield f"bears class id {index}, which is not {row.label!r} in labels.txt"
-
-
-def _time_problems(record: Record, row: PlanRow, stream: str) -> Iterator[str]:
-    times, fps = record[f"{stream}image/timestamp"], record[f"{stream}image/frame_rate"]
-    if any(later <= earlier for earlier, later in itertools.pairwise(times)):
-        yield f"{stream}image/timestamp does not increase"
-    begins = row.annotation.start_us
-    if any(abs(time - begins - k * 1e6 / fps) > 1 for k, time in enumerate(times)):
-        yield f"{stream}image/timestamp is not start + k / {fps:g} s"
-    if times[-1] >= record["clip/end/timestamp"]:
-        yield f"{stream}image/timestamp goes beyond clip/end/timestamp"
-
-
-def _image_problems(record: Record) -> Iterator[str]:
-    for stream, read in (("", record.frame), ("FORWARD_FLOW/", record.levels)):
-        size = (record[f"{stream}image/height"], record[f"{stream}image/width"])
-        wrong = {read(k).shape[:2] for k in range(len(record))} - {size}
-        if wrong:
-            yield f"{stream}image/encoded holds images of {sorted(wrong)}, expected {size} (height, width)"
-
-
-def clips(found: Iterable[Shard]) -> int:
-    """Clips in some shards, for a progress bar."""
-    return sum(shard.described["written"] for shard in found)
+        clip_ids.append(clip_id)
+        for what in record_problems(record, rows.get(clip_id), shard.part.recipe, shard.labels):
+            yield Problem(f"{where}, {clip_id}", what)
+    if clip_ids != expected:
+        yield Problem(where, f"holds {len(clip_ids)} clips, not the {len(expected)} that the ledger says, in order")

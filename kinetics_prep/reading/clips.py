@@ -14,7 +14,8 @@ import numpy as np
 
 from kinetics_prep.annotations.annotation import LabelMap
 from kinetics_prep.dataset import ledger, manifest
-from kinetics_prep.dataset.shards import Layout
+from kinetics_prep.dataset.labels import read_labels
+from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, UnknownLabel
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.storage import tables
@@ -164,7 +165,7 @@ def _file(layout: Layout, shard: dict, format: str) -> Path:
 
 
 def _labels(layout: Layout, content: dict) -> LabelMap:
-    labels = manifest.read_labels(layout)
+    labels = read_labels(layout)
     if sha256_of(layout.labels) != content["labels"]["sha256"]:
         raise CorruptShard(f"{layout.labels} is not the file that dataset.json knows; class ids may be wrong")
     return labels

@@ -1,244 +1,173 @@
 """What happens to one clip, from its plan row to its record. No Beam in here; call it in a REPL.
 
-    with job.planned(Job(...)) as planned:
-        row = next(plan.read(planned.layout.plan("train")))
-        settled, data = prepare.settle(row, planned.workshop)
+    with open_run(Job(...)) as run:
+        row = next(plan.read(run.layout.plan("train")))
+        ledger_row, data = prepare_row(row, run.context)
 
 `Record.from_bytes(data)` then has frames and flow.
 """
 
-import contextlib
 import dataclasses
 import functools
-import threading
-import time
-import uuid
-from pathlib import Path
+from typing import Any
 
-import cv2
-
-from kinetics_prep import flow
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
-from kinetics_prep.dataset import ledger, shards
+from kinetics_prep.dataset import ledger, objects, shards
 from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.part import Part
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.dataset.shards import ShardTask
 from kinetics_prep.errors import BY_REASON, ClipError, UnreadableFile
-from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
 from kinetics_prep.media.clip import Clip, TwoStreamClip, Video, clip_notes
 from kinetics_prep.records import record
-from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
+from kinetics_prep.runs.context import RunContext
+from kinetics_prep.runs.stopwatch import Stopwatch
+from kinetics_prep.sources import Fetched
 from kinetics_prep.sources.fetched import as_told
 from kinetics_prep.storage.files import sha256_of
 
 SAME_LENGTH_SHARE = 0.15
-"""A file is about as long as a clip if it differs by no more of the clip's length. Copies of 10 s
-that were cut at key frames or with `-t` run up to a second over."""
+"""A file is about as long as a clip if it differs by at most this share of the clip's length. Copies
+of 10 s that were cut at key frames or with `-t` run up to a second over."""
 
 _ENDS_WITH_CLIP_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Workshop:
-    """What every clip of a run shares. Crosses process borders; the rest is made where it is used."""
+class CutClip:
+    """A clip as cut out of one file."""
 
-    recipe: Recipe
-    digest: str
-    versions: str
-    """As JSON, for the ledger."""
-    fetching: Fetching
-    scratch: str
-    hardware: Hardware = ANY_HARDWARE
-    run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
-    """Tells runs in one process apart: a folder is listed once a run, not once a process."""
-
-    @property
-    def sources(self) -> Sources:
-        with _OPENING:  # else each thread of a pool would list the folder for itself
-            return _sources(self.run, self.fetching, self.scratch)
-
-    @property
-    def engine(self):
-        with _OPENING:
-            return _engine(self.recipe.engine, self.hardware)
-
-    @property
-    def engine_version(self) -> str:
-        """The engine's name and version, for the ledger."""
-        return f"{self.recipe.engine}: {self.engine.version()}"
-
-    @property
-    def flow_by(self) -> str:
-        """The same for the record, which is the same bytes whichever of the engines that give one flow computed it."""
-        return f"{self.recipe.flow_by}: {self.engine.version()}"
+    clip: Clip
+    seconds: float
+    """How long it should be."""
+    taken_as_trimmed: bool
+    """Whether the file was taken for the clip itself because of its length."""
+    fetched: Fetched
 
 
-_OPENING = threading.Lock()
-
-
-@functools.lru_cache(maxsize=1)
-def _sources(run: str, fetching: Fetching, scratch: str) -> Sources:
-    return open_sources(fetching, Path(scratch))
-
-
-@functools.lru_cache(maxsize=1)
-def _engine(name: str, hardware: Hardware):
-    # Clips run side by side; OpenCV's own threads would only fight over the cores.
-    cv2.setNumThreads(1)
-    return flow.engine(name, hardware)
-
-
-class Stopwatch:
-    """Adds up seconds under names."""
-
-    def __init__(self):
-        self.seconds = {}
-        self._begun = time.monotonic()
-        self._within = 0.0
-
-    @contextlib.contextmanager
-    def __call__(self, name: str):
-        """Adds the seconds of a block to `name`; those of a block within it count there alone."""
-        begun, before, self._within = time.monotonic(), self._within, 0.0
-        try:
-            yield
-        finally:
-            spent = time.monotonic() - begun
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self._within
-            self._within = before + spent
-
-    def reading(self) -> dict[str, float]:
-        """All the seconds since birth, and those under names."""
-        return {"seconds": time.monotonic() - self._begun} | self.seconds
-
-
-def settle(row: PlanRow, workshop: Workshop) -> tuple[LedgerRow, bytes | None]:
-    """Prepares a clip, or says why there is none. The one place where a `ClipError` is caught.
+def prepare_row(row: PlanRow, context: RunContext) -> tuple[LedgerRow, bytes | None]:
+    """Prepares the clip of a row, or refuses it. The one place where a `ClipError` is caught.
 
     Returns:
-      The clip's ledger row, and its record as a SequenceExample if it was written.
+      The clip's ledger row, and its record as a serialized SequenceExample if it was written.
     """
-    stopwatch, facts = Stopwatch(), {}
+    stopwatch = Stopwatch()
+    facts: dict[str, Any] = {}
+    data = None
     try:
         if isinstance(row, RefusedRow):
-            raise _refusal(row)
-        data = _prepare(row, workshop, stopwatch, facts)
+            raise BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
+        data = _prepare(row, context, stopwatch, facts)
         facts |= {"status": ledger.WRITTEN, "record_bytes": len(data)}
     except ClipError as error:
-        data = None
-        facts |= {"status": ledger.REFUSED, "reason": error.reason, "message": str(error)}
-        facts["attempts"] = error.attempts
-    return _ledger_row(row, workshop, facts | stopwatch.reading()), data
-
-
-def _refusal(row: RefusedRow) -> ClipError:
-    return BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
-
-
-def _ledger_row(row: PlanRow, workshop: Workshop, facts: dict) -> LedgerRow:
-    return LedgerRow(
+        facts |= {"status": ledger.REFUSED, "reason": error.reason, "message": str(error), "attempts": error.attempts}
+    ledger_row = LedgerRow(
         **annotation_columns(row),
         shard=row.shard,
-        engine=workshop.engine_version,
-        recipe=workshop.digest,
-        versions=workshop.versions,
-        **facts,
+        engine=context.engine_version,
+        recipe=context.digest,
+        versions=context.versions,
+        **facts | stopwatch.reading(),
     )
+    return ledger_row, data
 
 
-def _prepare(row: PlannedRow, workshop: Workshop, stopwatch: Stopwatch, facts: dict) -> bytes:
+def prepare_and_commit(row: PlanRow, part: Part, context: RunContext) -> None:
+    """Prepares a row unless it has an object already, writes its object, and assembles its shard if it was the last."""
+    if objects.find_object(part, row) is None:
+        if part.is_committed(row.shard):  # asked second: objects go only after their shard's marker is written
+            return
+        ledger_row, data = prepare_row(row, context)
+        objects.write_object(part, row, ledger_row, data)
+    shards.assemble_if_complete(part, row.shard)
+
+
+def _prepare(row: PlannedRow, context: RunContext, stopwatch: Stopwatch, facts: dict[str, Any]) -> bytes:
     """The walk of one row. What is learnt on the way goes into `facts`, which survive an error."""
-    recipe, annotation = workshop.recipe, row.annotation
+    recipe, annotation = context.recipe, row.annotation
     with stopwatch("seconds_fetch"):
-        use = functools.partial(_cut, annotation, recipe, stopwatch, facts)
-        fetched, clip, seconds, trimmed = workshop.sources.bring(row, use)
-    facts |= {"taken_as_trimmed": trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
+        cut = context.sources.bring(row, functools.partial(_cut, annotation, recipe, stopwatch, facts))
+    clip, fetched = cut.clip, cut.fetched
+    facts |= {"taken_as_trimmed": cut.taken_as_trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
-    notes = [*clip_notes(clip, trimmed), *fetched.notes]
+    notes = [*clip_notes(clip, cut.taken_as_trimmed), *fetched.notes]
     with stopwatch("seconds_flow"):
-        quantized = quantized_flow(clip, workshop.engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
+        quantized = quantized_flow(clip, context.engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
     facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
     with stopwatch("seconds_encode"):
-        made = record.encode(
+        tvl1 = dataclasses.asdict(recipe.tvl1)
+        return record.encode(
             TwoStreamClip(clip, quantized),
             annotation,
             label_index=row.label_index,
-            seconds=seconds,
-            origin=record.Origin(fetched.name, workshop.digest, workshop.flow_by, dataclasses.asdict(recipe.tvl1)),
+            seconds=cut.seconds,
+            origin=record.Origin(fetched.name, context.digest, context.flow_by, tvl1),
             flow_encoding=recipe.flow_encoding,
             jpeg_quality=recipe.jpeg_quality,
-        )
-        return made.to_bytes()
+        ).to_bytes()
 
 
-def _cut(annotation: Annotation, recipe: Recipe, stopwatch: Stopwatch, facts: dict, fetched: Fetched):
-    """The clip in a file: (fetched, clip, how long it should be, whether the file was taken as trimmed)."""
+def _cut(
+    annotation: Annotation, recipe: Recipe, stopwatch: Stopwatch, facts: dict[str, Any], fetched: Fetched
+) -> CutClip:
+    """Cuts the clip of an annotation out of a file."""
     facts |= {"attempts": fetched.attempts, "source": fetched.origin, "source_kind": fetched.source}
     try:
-        facts |= _fingerprint(fetched)
+        facts |= _checksum(fetched)
         with stopwatch("seconds_decode"):
-            seconds = _longest_seconds(annotation, recipe)
-            clip, trimmed = _decode(annotation, seconds, fetched, recipe)
+            cut = _decode(annotation, fetched, recipe)
     except ClipError as error:
         raise as_told(error, fetched.path, fetched.name, fetched.attempts) from None
-    if annotation.end_seconds is None and clip.ends_early:  # it ends where it should
-        seconds, clip = float(len(clip) / clip.fps), dataclasses.replace(clip, ends_early=False)
-    return fetched, clip, seconds, trimmed
+    if annotation.end_seconds is None and cut.clip.ends_early:  # a whole video ends where it should
+        seconds = float(len(cut.clip) / cut.clip.fps)
+        return dataclasses.replace(cut, seconds=seconds, clip=dataclasses.replace(cut.clip, ends_early=False))
+    return cut
 
 
-def _fingerprint(fetched: Fetched) -> dict:
+def _checksum(fetched: Fetched) -> dict[str, Any]:
     try:
         sha256 = fetched.sha256 or sha256_of(fetched.path)
         return {"source_sha256": sha256, "source_bytes": fetched.path.stat().st_size}
-    except OSError as error:  # no right to read it, gone since it was found, a failing disk
+    except OSError as error:  # no right to read it, removed since it was listed, a failing disk
         raise UnreadableFile(f"{fetched.origin} cannot be read: {error.strerror}") from None
 
 
-def _longest_seconds(annotation: Annotation, recipe: Recipe) -> float:
-    if annotation.end_seconds is None:
-        return recipe.clip_seconds
-    return min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds)
-
-
-def _decode(annotation: Annotation, seconds: float, fetched: Fetched, recipe: Recipe) -> tuple[Clip, bool]:
-    found = video.probe(fetched.path)
-    begins_seconds, trimmed = fetched.begins_seconds, False
-    if begins_seconds is None:
-        trimmed = is_trimmed(found, annotation)
-        begins_seconds = annotation.start_seconds if trimmed else 0.0
+def _decode(annotation: Annotation, fetched: Fetched, recipe: Recipe) -> CutClip:
+    source = video.probe(fetched.path)
+    start_seconds, trimmed = fetched.begins_seconds, False
+    if start_seconds is None:
+        trimmed = is_trimmed(source, annotation)
+        start_seconds = annotation.start_seconds if trimmed else 0.0
+    seconds = longest_seconds(annotation, recipe)
     clip = video.trim(
-        found,
-        start_seconds=annotation.start_seconds - begins_seconds,
+        source,
+        start_seconds=annotation.start_seconds - start_seconds,
         seconds=seconds,
         fps=recipe.fps,
         short_side=recipe.short_side,
         min_seconds=recipe.min_seconds,
     )
-    return clip, trimmed
+    return CutClip(clip, seconds, trimmed, fetched)
 
 
-def is_trimmed(found: Video, annotation: Annotation) -> bool:
-    """Whether a file that bears no times must be the clip itself rather than the whole video.
+def longest_seconds(annotation: Annotation, recipe: Recipe) -> float:
+    """How long the clip of an annotation should be."""
+    if annotation.end_seconds is None:
+        return recipe.clip_seconds
+    return min(annotation.end_seconds - annotation.start_seconds, recipe.clip_seconds)
+
+
+def is_trimmed(source: Video, annotation: Annotation) -> bool:
+    """Whether a file without times in its name must be the clip itself rather than the whole video.
 
     It must if it is too short for the row and about as long as the clip: mirrors of Kinetics hold
     files of 11 s, named by the bare id, for a row that says 299 to 309 s.
     """
-    lasts = found.duration_seconds
-    if lasts is None or annotation.end_seconds is None:
+    duration_seconds = source.duration_seconds
+    if duration_seconds is None or annotation.end_seconds is None:
         return False
     seconds = annotation.end_seconds - annotation.start_seconds
-    too_short = lasts < annotation.end_seconds - _ENDS_WITH_CLIP_SECONDS
-    return too_short and abs(lasts - seconds) <= SAME_LENGTH_SHARE * seconds
-
-
-def carry_out(row: PlanRow, task: ShardTask, workshop: Workshop) -> None:
-    """Settles a clip unless it is settled already, commits it, and assembles its shard if it was the last."""
-    if shards.find_object(task, row) is None:
-        if task.is_committed(row.shard):  # asked second: objects go only after their shard's marker stands
-            return
-        settled, data = settle(row, workshop)
-        shards.commit_clip(task, row, settled, data)
-    shards.assemble_if_complete(task, row.shard)
+    is_too_short = duration_seconds < annotation.end_seconds - _ENDS_WITH_CLIP_SECONDS
+    return is_too_short and abs(duration_seconds - seconds) <= SAME_LENGTH_SHARE * seconds

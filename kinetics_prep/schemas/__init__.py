@@ -8,6 +8,10 @@ to no language: in a checkout they are in `schemas/` at the top, in a wheel besi
 import functools
 import json
 from pathlib import Path
+from typing import Any
+
+import jsonschema
+import jsonschema.validators
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "schemas"
 _INSTALLED = Path(__file__).with_name("files")
@@ -20,3 +24,23 @@ FOLDER = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 def load(name: str) -> dict:
     """The schema called `name`: "record", "plan", "ledger", "marker", "dataset", "download" or "predictions"."""
     return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+def validate(content: Any, name: str) -> None:
+    """Checks a JSON value against the schema called `name`.
+
+    Raises:
+      jsonschema.ValidationError: if it does not match; of several mismatches the most telling one.
+    """
+    error = jsonschema.exceptions.best_match(_validator(name).iter_errors(content))
+    if error is not None:
+        raise error
+
+
+@functools.cache
+def _validator(name: str) -> jsonschema.protocols.Validator:
+    # Kept: `jsonschema.validate` checks the schema itself each time, which takes ten times as long as the marker.
+    schema = load(name)
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)

@@ -21,7 +21,7 @@ from pathlib import Path
 import keras
 
 import kinetics_prep
-from kinetics_prep.dataset import recipe
+from kinetics_prep.dataset import recipe_file
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
 from kinetics_prep.storage.files import taken, write_json
 
@@ -106,7 +106,7 @@ class RunFolder:
         if self.described.exists():
             begun = self._read()
             if begun["digest"] != digest:
-                differing = "; ".join(recipe.differences(begun["asked"], asked))
+                differing = "; ".join(recipe_file.differences(begun["asked"], asked))
                 raise OtherRecipe(
                     f"{self.path} holds another run: {differing}. Use the same settings to go on, or another --output"
                 )

@@ -1,0 +1,48 @@
+"""`kinetics-prep validate`: reads a prepared folder back and names what is wrong."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from kinetics_prep.cli.exit_codes import INVALID, OK
+from kinetics_prep.dataset import validate
+from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.errors import CorruptShard
+from kinetics_prep.report.inspect import printable
+from kinetics_prep.report.progress import Progress
+from kinetics_prep.runs.workers import worker_count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds description and flags."""
+    parser.description = (
+        "Reads everything back: checksums, counts, the ledger against the plan, and of each record its "
+        "images, sizes, timestamps and label. Exit code 0 if nothing is wrong, 4 if something is."
+    )
+    parser.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
+    parser.add_argument("--workers", type=int, metavar="N", help="shards at a time; default: one per core")
+
+
+def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
+    """Prints everything that is wrong with a folder."""
+    folder, layout, workers = arguments.folder, Layout(arguments.folder), worker_count(arguments.workers)
+    try:
+        shards = validate.list_shards(layout)
+    except CorruptShard as error:
+        print(f"{folder}: {error}")
+        return INVALID
+    clips = sum(shard.written for shard in shards)
+    clips_read: list[int] = []
+    with Progress(clips, 0, lambda: {"read back": sum(clips_read)}):
+        found = validate.problems(layout, shards, workers, done=lambda shard: clips_read.append(shard.written))
+        problems = [printable(str(problem)) for problem in found]
+    for problem in problems:
+        print(problem)
+    if not problems:
+        print(f"{folder}: {clips} clips read back, nothing wrong")
+        return OK
+    print(f"{folder}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+    print(
+        "a shard is prepared anew if its file in markers/ is deleted and the same flow command given", file=sys.stderr
+    )
+    return INVALID
