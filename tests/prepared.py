@@ -13,9 +13,11 @@ from conftest import QUICK_TVL1
 from kinetics_prep import sample
 from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset import shards
+from kinetics_prep.dataset.objects import missing_rows
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.runs import clip as prepare
-from kinetics_prep.runs import prepare as job
+from kinetics_prep.runs.clip import prepare_and_commit
+from kinetics_prep.runs.job import Job
+from kinetics_prep.runs.prepare import finish, open_run
 from kinetics_prep.sources import Fetching
 
 RECIPE = Recipe(
@@ -47,13 +49,13 @@ def folder(**settings) -> Path:
 
 def make(output: Path, annotations: tuple[str, ...], recipe: Recipe, videos: Path = sample.VIDEOS) -> None:
     """Prepares a folder in this thread, without Beam."""
-    asked = job.Job(Selection(annotations), Fetching((str(videos),)), output, recipe)
-    with job.planned(asked) as planned:
-        for task, shard in planned.pending():
-            for row in shards.unsettled(task, shard):
-                prepare.carry_out(row, task, planned.workshop)
-            shards.assemble(task, shard)
-        job.finish(planned)
+    job = Job(Selection(annotations), Fetching((str(videos),)), output, recipe)
+    with open_run(job) as run:
+        for part, shard in run.pending():
+            for row in missing_rows(part, shard):
+                prepare_and_commit(row, part, run.context)
+            shards.assemble(part, shard)
+        finish(run)
 
 
 def copy(tmp_path: Path, **settings) -> Path:

@@ -9,19 +9,22 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any
 
+from kinetics_prep import flow
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
-from kinetics_prep.dataset import ledger, objects, shards
+from kinetics_prep.dataset import ledger, objects, recipe_file, shards, tools
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.dataset.part import Part
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.errors import BY_REASON, ClipError, UnreadableFile
+from kinetics_prep.errors import BY_REASON, ClipError, NotFound, UnreadableFile
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
-from kinetics_prep.media.clip import Clip, TwoStreamClip, Video, clip_notes
+from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip, Video, clip_notes
 from kinetics_prep.records import record
+from kinetics_prep.records.record import Record
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.runs.stopwatch import Stopwatch
 from kinetics_prep.sources import Fetched
@@ -74,6 +77,35 @@ def prepare_row(row: PlanRow, context: RunContext) -> tuple[LedgerRow, bytes | N
     return ledger_row, data
 
 
+def prepare_clip(
+    path: str | Path, start_seconds: float = 0.0, end_seconds: float | None = None, recipe: Recipe | None = None
+) -> Record:
+    """Prepares one clip of a video file, as `kinetics-prep flow` would: the same frames, flow and images.
+
+    Args:
+      path: a video that ffmpeg can read; its name without the suffix becomes the clip's `clip/media_id`.
+      start_seconds: where the clip begins, on the clock of the video.
+      end_seconds: where it ends; None for `recipe.clip_seconds` later, or the video's end.
+      recipe: how; None for the I3D paper's, with the fastest flow engine that runs here.
+
+    Raises:
+      ClipError: if the video holds no usable clip there; `reason` says why.
+      BadOption, MissingTool: if the recipe cannot be carried out here.
+    """
+    path, recipe = Path(path), recipe or Recipe(flow.choose())
+    if not path.is_file():
+        raise NotFound(f"{path} is not a file")
+    annotation = Annotation(path.stem, float(start_seconds), end_seconds, split="test")
+    source = Fetched(path, path.name, str(path), begins_seconds=0.0)
+    cut = _cut(annotation, recipe, Stopwatch(), {}, source)
+    engine = flow.engine(recipe.engine)
+    quantized = quantized_flow(cut.clip, engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, [])
+    digest = recipe_file.digest(recipe, tools.versions(recipe))
+    flow_by = f"{recipe.flow_by}: {engine.version()}"
+    origin = record.Origin(path.name, digest, flow_by, dataclasses.asdict(recipe.tvl1))
+    return _encode(cut, quantized, annotation, None, origin, recipe)
+
+
 def prepare_and_commit(row: PlanRow, part: Part, context: RunContext) -> None:
     """Prepares a row unless it has an object already, writes its object, and assembles its shard if it was the last."""
     if objects.find_object(part, row) is None:
@@ -97,16 +129,27 @@ def _prepare(row: PlannedRow, context: RunContext, stopwatch: Stopwatch, facts: 
         quantized = quantized_flow(clip, context.engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
     facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
     with stopwatch("seconds_encode"):
-        tvl1 = dataclasses.asdict(recipe.tvl1)
-        return record.encode(
-            TwoStreamClip(clip, quantized),
-            annotation,
-            label_index=row.label_index,
-            seconds=cut.seconds,
-            origin=record.Origin(fetched.name, context.digest, context.flow_by, tvl1),
-            flow_encoding=recipe.flow_encoding,
-            jpeg_quality=recipe.jpeg_quality,
-        ).to_bytes()
+        origin = record.Origin(fetched.name, context.digest, context.flow_by, dataclasses.asdict(recipe.tvl1))
+        return _encode(cut, quantized, annotation, row.label_index, origin, recipe).to_bytes()
+
+
+def _encode(
+    cut: CutClip,
+    quantized: QuantizedFlow,
+    annotation: Annotation,
+    label_index: int | None,
+    origin: record.Origin,
+    recipe: Recipe,
+) -> Record:
+    return record.encode(
+        TwoStreamClip(cut.clip, quantized),
+        annotation,
+        label_index=label_index,
+        seconds=cut.seconds,
+        origin=origin,
+        flow_encoding=recipe.flow_encoding,
+        jpeg_quality=recipe.jpeg_quality,
+    )
 
 
 def _cut(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kinetics_prep.annotations import planned as planned_rows
 from kinetics_prep.annotations import published
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
 from kinetics_prep.annotations.row_store import RowStore
@@ -11,7 +12,7 @@ from kinetics_prep.annotations.rows import ReadableRow, Row
 from kinetics_prep.annotations.selection import read_annotations
 from kinetics_prep.cli import OK, main
 from kinetics_prep.dataset import ledger, plan
-from kinetics_prep.dataset.shards import Layout
+from kinetics_prep.dataset.layout import Layout
 
 
 def labels_of(shared_data: Path, version: int) -> list[str]:
@@ -29,7 +30,9 @@ def planned(output: Path, rows: list[Row], split: str, **options) -> Layout:
     with RowStore() as spool:
         spool.add(rows)
         labels = LabelMap.from_labels(spool.labels())
-        plan.write(layout.plan(split), plan.arrange(plan.select(spool, split), split, labels, 64, **options))
+        plan.write(
+            layout.plan(split), planned_rows.arrange(planned_rows.select(spool, split), split, labels, 64, **options)
+        )
     return layout
 
 

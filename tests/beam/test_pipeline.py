@@ -15,13 +15,20 @@ import numpy as np
 import pytest
 from conftest import QUICK_TVL1, numbered_frames, write_video
 
+from kinetics_prep.beam import stages
 from kinetics_prep.cli import CANNOT_GO_ON, INTERRUPTED, INVALID, OK, TOO_MANY_REFUSED, main
 from kinetics_prep.dataset import plan, shards
-from kinetics_prep.dataset.shards import Layout
+from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.dataset.markers import read_marker
+from kinetics_prep.dataset.objects import read_object
+from kinetics_prep.dataset.part import Part
+from kinetics_prep.dataset.reopen import reopen
 from kinetics_prep.flow import ENGINES
 from kinetics_prep.flow.cuda import GPU, TVL1CUDA
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs import context
+from kinetics_prep.runs.clip import prepare_row
+from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching
 from kinetics_prep.storage import tables
 
@@ -142,9 +149,9 @@ def emulated_gpu(monkeypatch):
             return None
 
     monkeypatch.setitem(ENGINES, "tvl1-cuda", Engine)
-    prepare._engine.cache_clear()
+    context._engine.cache_clear()
     yield gpu
-    prepare._engine.cache_clear()
+    context._engine.cache_clear()
 
 
 def test_a_gpu_writes_the_bytes_of_the_cpu_even_if_it_fails(command, reference, emulated_gpu, tmp_path, capsys):
@@ -240,10 +247,10 @@ def committed(layout: Layout) -> dict[str, float]:
     done = {}
     for path in [*layout.work.glob("*/*/*.written"), *layout.work.glob("*/*/*.refused")]:
         with contextlib.suppress(FileNotFoundError):  # a living run may assemble it meanwhile
-            row, _ = shards.read_clip(path)
+            row, _ = read_object(path)
             done[row.clip_id] = row.seconds
     for marker in layout.output.glob("markers/*.json"):
-        path = layout.output / shards.read_marker(marker)["ledger"]
+        path = layout.output / read_marker(marker)["ledger"]
         done |= {row["clip_id"]: row["seconds"] for row in tables.read(path, "ledger")}
     return done
 
@@ -299,11 +306,11 @@ def test_retry_forgets_the_refusals_that_an_earlier_retry_left_behind(command, v
     assert main(run) == OK
     with pytest.MonkeyPatch.context() as patch:
         # Killed when all objects stand again and the marker is still there.
-        patch.setattr(shards.Layout, "marker", lambda self, name: self.output / "nowhere" / name)
-        task = shards.ShardTask(str(output), "train", 10, 20, ("tfrecord", "parquet"), "", "")
-        patch.setattr(shards.ShardTask, "is_committed", lambda self, shard: True)
+        patch.setattr(Layout, "marker", lambda self, name: self.output / "nowhere" / name)
+        task = Part(str(output), "train", 10, 20, ("tfrecord", "parquet"), "", "")
+        patch.setattr(Part, "is_committed", lambda self, shard: True)
         with pytest.raises(FileNotFoundError):
-            shards.reopen(task, 0, ("not_found",))
+            reopen(task, 0, ("not_found",))
     before = ledger(output)
     assert main([*run, "--retry", "unreadable"]) == OK
     again = {clip_id for clip_id, row in ledger(output).items() if row["seconds"] != before[clip_id]["seconds"]}
@@ -330,7 +337,7 @@ def test_assembly_refuses_a_shard_with_a_row_unaccounted_for(reference, tmp_path
     layout = Layout(tmp_path)
     layout.plan("train").parent.mkdir()
     layout.plan("train").write_bytes(Layout(reference).plan("train").read_bytes())
-    task = shards.ShardTask(str(tmp_path), "train", 10, 3, ("tfrecord",), content["recipe"], content["plan_sha256"])
+    task = Part(str(tmp_path), "train", 10, 3, ("tfrecord",), content["recipe"], content["plan_sha256"])
     with pytest.raises(IncompleteShard, match="3 of 3 rows unaccounted for"):
         shards.assemble(task, 0)
     assert not list(tmp_path.glob("tfrecord/*"))
@@ -518,7 +525,7 @@ def test_clips_found_done_are_assembled_and_none_is_settled_again(command, refer
 
 def test_a_folder_in_which_nothing_was_prepared_takes_another_recipe(command, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "carry_out", lambda row, task, workshop: None)
+        patch.setattr(stages, "prepare_and_commit", lambda row, part, context: None)
         assert main([*command, "--output", str(tmp_path / "out")]) == CANNOT_GO_ON
     assert main([*command, "--output", str(tmp_path / "out"), "--fps", "6", "--limit", "1"]) == OK
 
@@ -721,8 +728,8 @@ def test_pipelines_flow_is_the_same_job(videos, annotations, command, reference,
 
 def test_settle_can_be_called_in_a_repl(reference, videos, quick_recipe):
     row = next(row for row in plan.read(Layout(reference).plan("train")) if row.media_id == "video1")
-    workshop = prepare.Workshop(quick_recipe, "digest", "{}", Fetching((str(videos),)), os.devnull)
-    settled, record = prepare.settle(row, workshop)
+    workshop = RunContext(quick_recipe, "digest", "{}", Fetching((str(videos),)), os.devnull)
+    settled, record = prepare_row(row, workshop)
     assert settled.status == "written" and settled.frames == 5 and len(record) == settled.record_bytes
 
 

@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from kinetics_prep.cli import training_options as options
+from kinetics_prep.cli import training_flags, training_options
 from kinetics_prep.errors import BadOption
 from kinetics_prep.training.recipes import RECIPES, Plateau, TrainRecipe, recipe
 
 
 def parsed(*flags):
     parser = argparse.ArgumentParser()
-    options.add_train_arguments(parser)
-    return options.recipe_from(parser.parse_args(["--data", "k400", *flags]))
+    training_flags.add_train_arguments(parser)
+    return training_options.recipe_from(parser.parse_args(["--data", "k400", *flags]))
 
 
 def test_without_flags_it_is_the_papers_i3d():
@@ -114,11 +114,11 @@ def test_recipes_say_what_they_are(name):
 
 
 def test_files_may_have_names():
-    assert [str(path) for _, path in options.named_files(["a=b/c.parquet", "c.parquet"])] == [
+    assert [str(path) for _, path in training_options.named_files(["a=b/c.parquet", "c.parquet"])] == [
         "b/c.parquet",
         "c.parquet",
     ]
-    assert [name for name, _ in options.named_files(["a=b/c.parquet", "c.parquet"])] == ["a", None]
+    assert [name for name, _ in training_options.named_files(["a=b/c.parquet", "c.parquet"])] == ["a", None]
 
 
 def test_help_needs_no_keras():

@@ -4,8 +4,9 @@ from fractions import Fraction
 
 import pytest
 
-from kinetics_prep.dataset import recipe
-from kinetics_prep.dataset.recipe import Recipe, digest
+from kinetics_prep.dataset import tools as dataset_tools
+from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.dataset.recipe_file import digest
 from kinetics_prep.errors import BadOption
 from kinetics_prep.flow import ENGINES, TVL1
 from kinetics_prep.media.quantize import QUANTIZERS
@@ -175,7 +176,7 @@ def test_a_recipe_may_name_every_row_of_a_table(table, name):
     "changed, extra", [({}, set()), ({"flow_encoding": "png"}, {"zlib"}), ({"formats": ("parquet",)}, {"pyarrow"})]
 )
 def test_versions_name_what_has_a_hand_in_the_bytes(changed, extra):
-    found = recipe.versions(dataclasses.replace(DEFAULT, **changed))
+    found = dataset_tools.versions(dataclasses.replace(DEFAULT, **changed))
     always = {"record", "engine", "ffmpeg", "opencv", "pillow", "libjpeg_turbo", "protobuf"}
     assert found.keys() == always | extra
     assert all(isinstance(version, str) and version not in ("", "None") for version in found.values())

@@ -21,7 +21,8 @@ import pytest
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.dataset import ledger
 from kinetics_prep.records.record import Record
-from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs.clip import prepare_row
+from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching
 
 CLIP_SECONDS, FPS = 10, 25
@@ -119,10 +120,10 @@ def settled(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
         annotation_file="hostile.csv",
         annotation_line=1,
     )
-    workshop = prepare.Workshop(
+    workshop = RunContext(
         recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((str(path.parent),)), scratch=str(scratch)
     )
-    return prepare.settle(row, workshop)
+    return prepare_row(row, workshop)
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
+from kinetics_prep.annotations import planned
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
 from kinetics_prep.annotations.rows import ReadableRow
-from kinetics_prep.dataset import plan
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.records import tfrecord
 from kinetics_prep.records.record import FEATURES, Record
-from kinetics_prep.runs import clip as prepare
-from kinetics_prep.runs.clip import Workshop
+from kinetics_prep.runs.clip import prepare_row
+from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching
 
 LABELS = LabelMap(("abseiling", "making tea", "zumba"))
@@ -98,12 +98,12 @@ def prepare_shard(folder: Path, recipe: Recipe, label: str | None = "making tea"
     blocks = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     write_video(folder / "blocks.mp4", np.stack([np.roll(blocks, 2 * k, axis=1) for k in range(60)]))
     row = ReadableRow("rows.csv", 2, Annotation("blocks", 1.0, 2.0, "train", label))
-    (planned,) = plan.arrange([row], "train", LABELS, recipe.clips_per_shard)
-    workshop = Workshop(
+    (plan_row,) = planned.arrange([row], "train", LABELS, recipe.clips_per_shard)
+    context = RunContext(
         recipe=recipe, digest="digest", versions="{}", fetching=Fetching((str(folder),)), scratch=str(folder)
     )
-    settled, data = prepare.settle(planned, workshop)
-    assert data is not None, settled
+    ledger_row, data = prepare_row(plan_row, context)
+    assert data is not None, ledger_row
     shard = folder / "train-00000-of-00001.tfrecord"
     tfrecord.write_shard(shard, [Record.from_bytes(data)])
     return shard

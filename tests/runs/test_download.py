@@ -124,7 +124,7 @@ def test_a_dry_run_asks_nobody_and_says_how_long_it_would_take(command, server, 
     assert len(server.requests) == asked
     left = 6 - have
     assert re.search(rf"127.0.0.1: {left} videos to ask for; at 0.1/s that takes {left * 10} s, or longer", said), said
-    assert re.search(rf"www.youtube.com: {left} videos more, if nobody before it has them; at 300/h", said), said
+    assert re.search(rf"www.youtube.com: {left} videos more, if no host before has them; at 300/h", said), said
     assert "2 that the annotations make unusable" in said
 
 

@@ -11,9 +11,9 @@ import pytest
 from conftest import QUICK_TVL1, numbered_frames, write_video
 
 from kinetics_prep.cli import CANNOT_GO_ON, OK, main
-from kinetics_prep.dataset import shards
+from kinetics_prep.dataset import recipe_file, shards
 from kinetics_prep.records import tfrecord
-from kinetics_prep.runs import refresh
+from kinetics_prep.runs import prepare, refresh
 from kinetics_prep.storage import tables
 
 IDS = [f"video{number}" for number in range(8)]
@@ -209,17 +209,17 @@ class Killed(BaseException):
     """What no code of ours catches, as a kill."""
 
 
-STEPS = ["_write_plan", "_settled", "_move", "_forget"]
+STEPS = ["_write_plan", "_objects", "_copy_object", "_remove_search"]
 
 
-@pytest.mark.parametrize("step", [*STEPS, "assemble", "amend", "finish"])
+@pytest.mark.parametrize("step", [*STEPS, "assemble", "amend_ledger", "finish"])
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_refresh_that_is_killed_anywhere_goes_on(output, videos, video, step, nth, monkeypatch, tmp_path):
     add(videos, video, "video2", "video3", "gone")
     reference = tmp_path / "reference"
     shutil.copytree(output, reference)
     assert main(["refresh", str(reference)]) == OK
-    module = {"assemble": shards, "amend": shards, "finish": refresh.job}.get(step, refresh)
+    module = {"finish": prepare}.get(step, refresh)
     real, calls = getattr(module, step), []
 
     def killed(*arguments, **named):
@@ -244,7 +244,7 @@ def test_a_refresh_that_is_killed_anywhere_goes_on(output, videos, video, step, 
 def test_flow_between_a_killed_refresh_and_its_end_does_no_harm(output, videos, video, monkeypatch, tmp_path):
     add(videos, video, "video2", "video3")
     with monkeypatch.context() as patch:
-        patch.setattr(refresh, "_forget", lambda look: (_ for _ in ()).throw(Killed))
+        patch.setattr(refresh, "_remove_search", lambda search: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             main(["refresh", str(output)])
     assert main(flow_command(tmp_path)) == OK
@@ -332,9 +332,7 @@ def test_a_password_is_not_noted(tmp_path, server, video):
 def test_other_versions_of_what_decides_the_bytes_are_refused(output, capsys):
     content = json.loads((output / "recipe.json").read_text())
     content["versions"]["ffmpeg"] = "another"
-    from kinetics_prep.dataset import recipe
-
-    content["digest"] = recipe._digest(content["recipe"], content["versions"])
+    content["digest"] = recipe_file._digest(content["recipe"], content["versions"])
     (output / "recipe.json").write_text(json.dumps(content))
     assert main(["refresh", str(output)]) == CANNOT_GO_ON
     assert "was prepared by another recipe: ffmpeg is another there" in capsys.readouterr().err
@@ -342,11 +340,11 @@ def test_other_versions_of_what_decides_the_bytes_are_refused(output, capsys):
 
 def test_a_marker_says_what_its_ledger_holds_after_an_amendment_was_cut_short(output, videos, video, monkeypatch):
     add(videos, video, "video2")
-    real = shards._write_marker
+    real = shards.write_marker
     with monkeypatch.context() as patch:
         patch.setattr(
             shards,
-            "_write_marker",
+            "write_marker",
             lambda *a: (
                 (_ for _ in ()).throw(Killed)
                 if "rows" in a[2] and a[2]["refused"] and "refresh" not in a[1]
@@ -360,6 +358,6 @@ def test_a_marker_says_what_its_ledger_holds_after_an_amendment_was_cut_short(ou
 
 
 def test_the_outcome_reads_well():
-    summary = refresh.job.Summary(rows=2, written=1, refused={"not_found": 1}, bytes=1)
+    summary = prepare.Summary(rows=2, written=1, refused={"not_found": 1}, bytes=1)
     one = refresh.Outcome(2, 1, {"not_found": 1}, 1, summary)
     assert str(dataclasses.replace(one, found=0, shards=0)).endswith("0 found; still refused: 1 not_found")

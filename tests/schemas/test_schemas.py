@@ -13,7 +13,7 @@ from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.errors import REASONS
 from kinetics_prep.records.record import FEATURES
-from kinetics_prep.runs.download import DownloadRow
+from kinetics_prep.runs.download_ledger import DownloadRow
 from kinetics_prep.storage import tables
 
 FILES = sorted(path.name.removesuffix(".json") for path in resources.files(schemas).iterdir() if path.suffix == ".json")

@@ -13,7 +13,8 @@ from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger
 from kinetics_prep.errors import BadOption, ClipError, NotFound
 from kinetics_prep.media.clip import Video
-from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs.clip import is_trimmed, prepare_row
+from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import SOURCES, Fetching, Folder, open_sources
 
 
@@ -239,14 +240,14 @@ def test_an_address_of_another_kind_is_no_source(tmp_path, text):
 )
 def test_a_bare_file_is_trimmed_if_too_short_for_the_row_and_as_long_as_the_clip(lasts, start, end, trimmed):
     found = Video(Path("abc.mp4"), 64, 48, Fraction(1, 1000), lasts, "h264")
-    assert prepare.is_trimmed(found, Annotation("abc", float(start), float(end), "train")) is trimmed
+    assert is_trimmed(found, Annotation("abc", float(start), float(end), "train")) is trimmed
 
 
 def settle(row: PlanRow, videos: str, tmp_path: Path, recipe):
-    workshop = prepare.Workshop(
+    workshop = RunContext(
         recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((videos,)), scratch=str(tmp_path / "scratch")
     )
-    return prepare.settle(row, workshop)
+    return prepare_row(row, workshop)
 
 
 @pytest.mark.parametrize(

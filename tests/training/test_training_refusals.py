@@ -18,7 +18,7 @@ import small
 from test_training_train import job, saved, told, trained
 
 from kinetics_prep import cli
-from kinetics_prep.cli.common import INTERRUPTED
+from kinetics_prep.cli.exit_codes import INTERRUPTED
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, NoRoom
 from kinetics_prep.models import MODELS
 from kinetics_prep.reading.clips import UNLABELLED, Clips
