@@ -21,15 +21,16 @@ from kinetics_prep.records import record
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage.files import write_json
 
-RECIPE = Recipe("tvl1", fps=Fraction(5), short_side=16, clip_seconds=1.0, clips_per_shard=3)
+FORMATS = ("tfrecord", "parquet")
+RECIPE = Recipe("tvl1", fps=Fraction(5), short_side=16, clip_seconds=1.0, clips_per_shard=3, formats=FORMATS)
 LABELS = LabelMap(("running", "walking"))
 FRAMES = 2
 
 
 @functools.cache
-def digest(recipe: Recipe = RECIPE) -> str:
-    """Of a recipe and the tools of this machine."""
-    return recipe_file.digest(recipe, tools.versions(recipe))
+def digest() -> str:
+    """Of the recipe and the tools of this machine."""
+    return recipe_file.digest(RECIPE, tools.versions(RECIPE))
 
 
 def row(number: int, clips_per_shard: int = 3, split: str = "train") -> PlannedRow:
@@ -112,20 +113,16 @@ class SmallDataset:
 def make(
     folder: Path,
     count: int = 5,
-    formats: tuple[str, ...] = ("tfrecord", "parquet"),
     split: str = "train",
     rows: list[PlanRow] | None = None,
 ) -> SmallDataset:
     """A folder with recipe, labels and plan, and no object yet."""
-    recipe = dataclasses.replace(RECIPE, formats=formats)
     layout = Layout(folder)
     rows = rows or [row(number, split=split) for number in range(count)]
     layout.plans.mkdir(parents=True, exist_ok=True)
     plan.write(layout.plan(split), rows, rows[-1].shard + 1)
     layout.labels.write_text(LABELS.text(), "utf-8")
-    versions = tools.versions(recipe)
-    key = recipe_file.digest(recipe, versions)
-    content = {"version": 1, "digest": key, "recipe": recipe.settings(), "versions": versions}
+    content = {"version": 1, "digest": digest(), "recipe": RECIPE.settings(), "versions": tools.versions(RECIPE)}
     write_json(layout.recipe, content, layout.scratch)
     sha256 = plan.digest_of(layout.plan(split)).sha256()
-    return SmallDataset(Part(str(folder), split, len(rows), recipe.clips_per_shard, formats, key, sha256), rows)
+    return SmallDataset(Part(str(folder), split, len(rows), RECIPE.clips_per_shard, FORMATS, digest(), sha256), rows)

@@ -4,19 +4,19 @@ import itertools
 from collections.abc import Iterator
 
 from kinetics_prep.annotations.annotation import LabelMap
-from kinetics_prep.annotations.planned import PlannedRow, PlanRow
+from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records.record import Record
 
 
-def record_problems(record: Record, row: PlanRow | None, recipe: str, labels: LabelMap) -> Iterator[str]:
+def record_problems(record: Record, row: PlannedRow | None, recipe: str, labels: LabelMap) -> Iterator[str]:
     """Everything wrong with one record, in words.
 
     Args:
-      row: the plan row with the record's id; None if there is none.
+      row: the plan row of the clip; None if the plan has none to be prepared.
       recipe: digest of the recipe that should have made it.
     """
-    if not isinstance(row, PlannedRow):
+    if row is None:
         yield "is not in the shard's plan"
         return
     yield from _label_problems(record, row, labels)

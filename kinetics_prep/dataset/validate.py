@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kinetics_prep.annotations.annotation import LabelMap
-from kinetics_prep.annotations.planned import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow, PlanRow
 from kinetics_prep.dataset import ledger, manifest, plan
 from kinetics_prep.dataset.labels import read_labels
 from kinetics_prep.dataset.layout import Layout
@@ -188,7 +188,8 @@ def _file_problems(shard: Shard, form: str, file: dict[str, Any]) -> Iterator[Pr
         yield Problem(where, f"is {size} bytes long, expected {file['bytes']}")
     if sha256_of(path) != file["sha256"]:
         yield Problem(where, "its checksum is not the one in dataset.json")
-    rows = {row.clip_id: row for row in shard.rows()}
+    # Without duplicates, which have the id of the clip that they repeat.
+    rows = {row.clip_id: row for row in shard.rows() if isinstance(row, PlannedRow)}
     ledger_rows = ledger.read(shard.path(shard.entry["ledger"]))
     expected = [row.clip_id for row in ledger_rows if row.status == ledger.WRITTEN]
     clip_ids = []

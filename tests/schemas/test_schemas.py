@@ -2,23 +2,22 @@ import dataclasses
 import json
 import types
 import typing
-from importlib import resources
 
 import jsonschema
 import pyarrow as pa
 import pytest
 
 from kinetics_prep import schemas
-from kinetics_prep.annotations.planned import PlanRow
+from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.errors import REASONS
 from kinetics_prep.records.record import FEATURES
 from kinetics_prep.runs.download_ledger import DownloadRow
 from kinetics_prep.storage import tables
 
-FILES = sorted(path.name.removesuffix(".json") for path in resources.files(schemas).iterdir() if path.suffix == ".json")
+FILES = sorted(path.stem for path in schemas.FOLDER.glob("*.json"))
 
-TABLES = {"plan": PlanRow, "ledger": LedgerRow, "download": DownloadRow}
+TABLES = {"plan": RefusedRow, "ledger": LedgerRow, "download": DownloadRow}
 
 ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -84,6 +83,8 @@ def python_type(annotation) -> tuple[type, bool]:
 @pytest.mark.parametrize("name", TABLES)
 def test_columns_are_the_fields_of_the_dataclass(name):
     hints = typing.get_type_hints(TABLES[name])
+    if name == "plan":  # the table holds both kinds of rows: those to be prepared have no reason
+        hints |= {"refusal_reason": str | None, "refusal_message": str | None}
     fields = {field.name: python_type(hints[field.name]) for field in dataclasses.fields(TABLES[name])}
     schema = tables.arrow_schema(name)
     assert {column.name: (column.type, column.nullable) for column in schema} == {
@@ -92,7 +93,9 @@ def test_columns_are_the_fields_of_the_dataclass(name):
 
 
 def test_columns_of_the_plan_stand_in_the_order_of_the_dataclass():
-    assert tables.arrow_schema("plan").names == [field.name for field in dataclasses.fields(PlanRow)]
+    names = [field.name for field in dataclasses.fields(RefusedRow)]
+    assert tables.arrow_schema("plan").names == names
+    assert names[:-2] == [field.name for field in dataclasses.fields(PlannedRow)]
 
 
 def test_rows_of_the_ledger_are_told_in_the_order_of_the_columns():
@@ -116,7 +119,23 @@ def test_a_column_bears_its_meaning(name):
 
 
 def test_the_files_read_well_in_an_editor():
-    for path in resources.files(schemas).iterdir():
-        if path.suffix == ".json":
-            assert json.loads(path.read_text("utf-8"))
-            assert path.read_text("utf-8").endswith("\n")
+    for name in FILES:
+        text = (schemas.FOLDER / f"{name}.json").read_text("utf-8")
+        assert json.loads(text)
+        assert text.endswith("\n")
+
+
+def test_a_value_that_does_not_match_is_refused_by_the_most_telling_mismatch():
+    with pytest.raises(jsonschema.ValidationError, match="'rows' is a required property"):
+        schemas.validate({key: 0 for key in schemas.load("marker")["properties"] if key != "rows"}, "marker")
+
+
+def test_a_schema_is_checked_once_and_kept():
+    assert schemas._validator("marker") is schemas._validator("marker")
+    assert schemas._validator("marker").schema is schemas.load("marker")
+
+
+def test_schemas_are_found_without_touching_the_path_of_the_package():
+    import kinetics_prep
+
+    assert len(kinetics_prep.__path__) == 1
