@@ -47,9 +47,7 @@ def test_another_recipe_is_refused_and_says_what_differs(layout):
 
     recipe_file.write_or_check(layout, RECIPE)
     other = dataclasses.replace(RECIPE, fps=Fraction(6), tvl1=type(RECIPE.tvl1)(warps=3))
-    with pytest.raises(
-        OtherRecipe, match="fps is 5 there and 6 here; tvl1 warps is 5 there and 3 here. "
-    ):
+    with pytest.raises(OtherRecipe, match="fps is 5 there and 6 here; tvl1 warps is 5 there and 3 here. "):
         recipe_file.write_or_check(layout, other)
 
 
