@@ -1,0 +1,139 @@
+"""Plants one-line faults, one at a time, and runs the tests that should notice.
+
+    python tests/planted_faults.py            all of them
+    python tests/planted_faults.py grey lock  those whose name holds one of these words
+
+Works on a copy of the checkout. Exit code 1 if a fault survives, or if its place in the source is gone.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A line of source, what to make of it, and the tests that should fail then."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    Fault(
+        "grey by BGR for RGB",
+        "kinetics_prep/flow/clip_flow.py",
+        "cv2.COLOR_RGB2GRAY",
+        "cv2.COLOR_BGR2GRAY",
+        ("tests/runs/test_clip.py",),
+    ),
+    Fault(
+        "the last flow left uninitialised",
+        "kinetics_prep/flow/clip_flow.py",
+        "levels[-1] = levels[-2]",
+        "pass",
+        ("tests/runs/test_clip.py",),
+    ),
+    Fault(
+        "saturated_share always 0",
+        "kinetics_prep/flow/clip_flow.py",
+        "saturated += beyond",
+        "saturated += 0",
+        ("tests/runs/test_clip.py",),
+    ),
+    Fault(
+        "the manifest's count check off",
+        "kinetics_prep/dataset/manifest.py",
+        'if not part.refresh and not part.rows == entry["rows"] == done:',
+        "if False:",
+        ("tests/dataset/test_markers_and_manifest.py",),
+    ),
+    Fault(
+        "a folder forgotten although objects stand in it",
+        "kinetics_prep/dataset/folder.py",
+        'itertools.chain(layout.markers.glob("*"), layout.work.glob("*/*/*"))',
+        'itertools.chain(layout.markers.glob("*"))',
+        ("tests/dataset/test_settings_files.py",),
+    ),
+    Fault(
+        "an object of another row taken into a shard",
+        "kinetics_prep/dataset/shards.py",
+        "    check_same_rows(name, rows, ledger_rows)\n    written",
+        "    written",
+        ("tests/dataset/test_shards.py",),
+    ),
+    Fault(
+        "no bound on clips in flight",
+        "kinetics_prep/beam/stages.py",
+        "while len(self._running) >= 2 * self._workers:",
+        "while False:",
+        ("tests/beam/test_stages.py",),
+    ),
+    Fault(
+        "a clip carried out though its shard is committed",
+        "kinetics_prep/runs/clip.py",
+        "        if part.is_committed(row.shard):  # asked",
+        "        if False:  # asked",
+        ("tests/runs/test_clip.py",),
+    ),
+    Fault(
+        "times beyond a clip's end not validated",
+        "kinetics_prep/dataset/record_problems.py",
+        'if times[-1] >= record["clip/end/timestamp"]:',
+        "if False:",
+        ("tests/dataset/test_validate.py",),
+    ),
+)
+
+
+def survives(fault: Fault, copy: Path) -> bool | None:
+    """Whether the tests pass with a fault; None if its place is gone."""
+    path = copy / fault.file
+    source = path.read_text("utf-8")
+    if source.count(fault.before) != 1:
+        return None
+    path.write_text(source.replace(fault.before, fault.after), "utf-8")
+    try:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *fault.tests]
+        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=900).returncode == 0
+    finally:
+        path.write_text(source, "utf-8")
+
+
+def main() -> int:
+    """Plants the faults and prints what became of each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only faults whose name holds one of these")
+    words = parser.parse_args().words
+    chosen = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        # As deep as the checkout, so that tests find ../shared from there too.
+        copy = Path(folder) / "checkout"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__", "*.egg-info"))
+        if (ROOT.parent / "shared").is_dir():
+            (copy.parent / "shared").symlink_to(ROOT.parent / "shared")
+        for fault in chosen:
+            start = time.monotonic()
+            outcome = survives(fault, copy)
+            words_of = {True: "SURVIVES", False: "killed", None: "GONE"}
+            bad += outcome is not False
+            print(f"{words_of[outcome]:8s}  {time.monotonic() - start:5.1f} s  {fault.name}", flush=True)
+    print(f"{len(chosen) - bad} of {len(chosen)} killed")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
