@@ -97,6 +97,13 @@ FAULTS = (
 )
 
 
+def tests_pass(tests: tuple[str, ...], copy: Path) -> bool:
+    """Whether some tests pass in a copy of the checkout."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=900).returncode == 0
+
+
 def survives(fault: Fault, copy: Path) -> bool | None:
     """Whether the tests pass with a fault; None if its place is gone."""
     path = copy / fault.file
@@ -105,9 +112,7 @@ def survives(fault: Fault, copy: Path) -> bool | None:
         return None
     path.write_text(source.replace(fault.before, fault.after), "utf-8")
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *fault.tests]
-        environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=900).returncode == 0
+        return tests_pass(fault.tests, copy)
     finally:
         path.write_text(source, "utf-8")
 
@@ -125,6 +130,10 @@ def main() -> int:
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "__pycache__", "*.egg-info"))
         if (ROOT.parent / "shared").is_dir():
             (copy.parent / "shared").symlink_to(ROOT.parent / "shared")
+        sound = tuple(sorted({test for fault in chosen for test in fault.tests}))
+        if not tests_pass(sound, copy):
+            print("the tests fail without any fault")
+            return 1
         for fault in chosen:
             start = time.monotonic()
             outcome = survives(fault, copy)
