@@ -1,7 +1,7 @@
 """What can go wrong: refusals of one clip, which are data, and errors that stop a run.
 
 A `ClipError` says why one annotation row has no clip. It becomes a row of the ledger, under its
-`reason`, and the run goes on. A `RunError` is something the person who started the run must mend;
+`reason`, and the run goes on. A `RunError` is something that the user must correct;
 the command line prints its message and exits with code 2. Anything else is a bug.
 """
 
@@ -9,7 +9,7 @@ import enum
 
 
 class Again(enum.Enum):
-    """Whether asking once more for a refused clip may help, and when. The value says it to people."""
+    """Whether another attempt at a refused clip may help, and when. The value is for people."""
 
     NEVER = "never"
     AT_ONCE = "run again"
@@ -22,7 +22,7 @@ class Again(enum.Enum):
 
 
 class ClipError(Exception):
-    """One clip cannot be had; the message says what was expected and what was found."""
+    """One clip cannot be prepared; the message says what was expected and what was found."""
 
     reason: str
     again: Again
@@ -30,7 +30,7 @@ class ClipError(Exception):
     def __init__(self, message: str, attempts: int = 1):
         super().__init__(message)
         self.attempts = attempts
-        """How often the video was asked for, where it was."""
+        """How often the video was requested."""
 
 
 # Of the annotations
@@ -43,7 +43,7 @@ class MalformedRow(ClipError):
 
 
 class DuplicateRow(ClipError):
-    """The same video, start and end stand in an earlier row."""
+    """An earlier row has the same video, start and end."""
 
     reason, again = "duplicate_row", Again.OTHER_ANNOTATIONS
 
@@ -55,7 +55,7 @@ class UnknownLabel(ClipError):
 
 
 class FetchError(ClipError):
-    """The video cannot be got; what it holds nobody knows."""
+    """The video could not be fetched; its content is unknown."""
 
 
 # Of getting the video: it is not there
@@ -86,7 +86,7 @@ class Private(FetchError):
 
 
 class Copyright(FetchError):
-    """Somebody who holds the rights had the video taken down."""
+    """The video was taken down after a copyright claim."""
 
     reason, again = "copyright", Again.NEVER
 
@@ -110,7 +110,7 @@ class Unavailable(FetchError):
 
 
 class NotYet(FetchError):
-    """A stream that is still going on, or has not begun."""
+    """A live stream that has not begun or not ended."""
 
     reason, again = "not_yet", Again.AT_ONCE
 
@@ -125,36 +125,36 @@ class Geo(FetchError):
 
 
 class AgeRestricted(FetchError):
-    """Only for people whose age the site knows."""
+    """The site shows the video only to users whose age it knows."""
 
     reason, again = "age_restricted", Again.WITH_COOKIES
 
 
 class LoginRequired(FetchError):
-    """Only for people who have logged in."""
+    """The site shows the video only to users who have logged in."""
 
     reason, again = "login_required", Again.WITH_COOKIES
 
 
 class MembersOnly(FetchError):
-    """Only for members, or for those who paid."""
+    """The site shows the video only to members, or after payment."""
 
     reason, again = "members_only", Again.WITH_COOKIES
 
 
 class BotCheck(FetchError):
-    """The site takes us for a robot; it was left alone for a while."""
+    """The site suspects a robot; requests to it were paused."""
 
     reason, again = "bot_check", Again.AFTER_A_PAUSE
 
 
 class RateLimited(FetchError):
-    """The server was asked too often; it was left alone for a while."""
+    """The server got too many requests; requests to it were paused."""
 
     reason, again = "rate_limited", Again.AFTER_A_PAUSE
 
     retry_after_seconds: float | None = None
-    """How long the server asked to be left alone."""
+    """The pause that the server asked for."""
 
 
 class Forbidden(FetchError):
@@ -167,13 +167,13 @@ class Forbidden(FetchError):
 
 
 class NoFormat(FetchError):
-    """The site has the video in no form that can be downloaded here."""
+    """The site offers the video in no format that can be downloaded here."""
 
     reason, again = "no_format", Again.OTHER_SETTING
 
 
 class WrongContent(FetchError):
-    """What the server sent says that it is no video, such as a page of HTML."""
+    """The server sent something that is not a video, such as an HTML page."""
 
     reason, again = "wrong_content", Again.OTHER_SOURCE
 
@@ -185,13 +185,13 @@ class TooLarge(FetchError):
 
 
 class BadAddress(FetchError):
-    """The address is no use: HTTP 400 and the like, or redirections that go in circles."""
+    """The address is unusable: HTTP 400 and the like, or redirections that go in circles."""
 
     reason, again = "bad_address", Again.OTHER_SOURCE
 
 
 class Network(FetchError):
-    """The server could not be reached, or fell silent."""
+    """The server could not be reached, or stopped answering."""
 
     reason, again = "network", Again.AT_ONCE
 
@@ -209,13 +209,13 @@ class Truncated(FetchError):
 
 
 class UnreadableFile(FetchError):
-    """The file is there, and cannot be read: no right to, or a failing disk."""
+    """The file exists and cannot be read: no permission, or a failing disk."""
 
     reason, again = "unreadable_file", Again.OTHER_SOURCE
 
 
 class Internal(FetchError):
-    """The downloader failed in a way that nobody has named yet; the message keeps its words."""
+    """The downloader failed for a reason unknown to us; the message quotes it."""
 
     reason, again = "internal", Again.AT_ONCE
 
@@ -230,7 +230,7 @@ class Unreadable(ClipError):
 
 
 class NoVideoStream(ClipError):
-    """The file can be read, and holds no moving picture."""
+    """The file can be read and holds no video stream."""
 
     reason, again = "no_video_stream", Again.OTHER_SOURCE
 
@@ -295,7 +295,7 @@ CLIP_ERRORS = (
     TooShort,
     DecodeTimeout,
 )
-"""Every way an annotation can be refused."""
+"""Every way in which an annotation can be refused."""
 
 BY_REASON = {error.reason: error for error in CLIP_ERRORS}
 
@@ -303,17 +303,17 @@ REASONS = tuple(BY_REASON)
 """The words the ledger uses for them."""
 
 RETRYABLE = tuple(error.reason for error in CLIP_ERRORS if error.again is not Again.OTHER_ANNOTATIONS)
-"""Those that another attempt may mend; the others stand in the annotations and so in the plan."""
+"""Reasons that another attempt may resolve; the others come from the annotations, and so are in the plan."""
 
 OF_FETCHING = tuple(error.reason for error in CLIP_ERRORS if issubclass(error, FetchError))
-"""Those of videos that were not got: what `refresh` looks for if it is not told what."""
+"""Reasons of videos that could not be fetched: what `refresh` searches by default."""
 
 PASSING = tuple(error.reason for error in CLIP_ERRORS if error.again in (Again.AT_ONCE, Again.AFTER_A_PAUSE))
-"""Those that are over by themselves: what `retry` tries if it is not told what."""
+"""Reasons that pass by themselves: what `retry` tries by default."""
 
 
 class RunError(Exception):
-    """The run cannot go on until the person who started it mends something."""
+    """The run cannot go on until the user corrects something."""
 
 
 class BadAnnotations(RunError):
@@ -333,7 +333,7 @@ class NoRoom(RunError):
 
 
 class MissingTool(RunError):
-    """A program or library that the run needs is not there."""
+    """A program or library that the run needs is missing."""
 
 
 class CorruptShard(RunError):
@@ -345,16 +345,16 @@ class IncompleteShard(RunError):
 
 
 class BadWeights(RunError):
-    """A file of weights cannot be had or read, or does not fit the model."""
+    """A file of weights cannot be fetched or read, or does not fit the model."""
 
 
 class BadLogits(RunError):
-    """A model said what is no number."""
+    """A model's output is not finite."""
 
 
 class Diverged(RunError):
-    """Training came to a loss that is no number."""
+    """The training loss is not finite."""
 
 
 class BadVideo(RunError):
-    """A video that was named makes no clip."""
+    """A video given by the user makes no clip."""
