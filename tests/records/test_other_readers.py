@@ -1,7 +1,7 @@
 """What other people's readers ask of a shard, asserted on its bytes without TensorFlow and without the readers.
 
 The bytes are read here from nothing but the formats' definitions, so that our own reader cannot hide
-what our own writer does. `test_readers_tensorflow.py` reads the same shard with TensorFlow.
+what our own writer does. `test_other_readers_tensorflow.py` reads the same shard with TensorFlow.
 """
 
 import dataclasses

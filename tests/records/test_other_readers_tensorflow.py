@@ -1,10 +1,10 @@
-"""TensorFlow reads a shard with the specifications of `test_readers.READERS`. Skips where there is no TensorFlow."""
+"""TensorFlow reads a shard with the specifications of `test_other_readers.READERS`. Skips where there is no TensorFlow."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from test_readers import LABELS, READERS, prepare_shard
+from test_other_readers import LABELS, READERS, prepare_shard
 
 from kinetics_prep.records import tfrecord
 
