@@ -104,7 +104,7 @@ def table(shared_data) -> dict[str, dict]:
         return {facts["file"]: facts for facts in csv.DictReader(file, delimiter="\t")}
 
 
-def settled(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
+def prepared(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
     media_id = path.stem
     row = PlannedRow(
         shard=0,
@@ -132,7 +132,7 @@ def recipe(quick_recipe):
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_a_hostile_file_gives_a_right_clip_or_a_reason(shared_data, table, tmp_path, recipe, name):
-    row, data = settled(shared_data / "hostile" / name, recipe, tmp_path)
+    row, data = prepared(shared_data / "hostile" / name, recipe, tmp_path)
     expected = OUTCOMES[name]
     if isinstance(expected, Refused):
         assert (row.status, row.reason, data) == (ledger.REFUSED, expected.reason, None)
@@ -155,5 +155,5 @@ def test_every_hostile_file_has_its_outcome_stated(shared_data, table):
 
 @pytest.mark.parametrize("name", ["wpt_movie_300.mp4", "nasa_13013_hdr.mp4", "no_duration.webm"])
 def test_a_start_after_the_end_of_a_hostile_file_is_refused(shared_data, tmp_path, recipe, name):
-    row, data = settled(shared_data / "hostile" / name, recipe, tmp_path, start_seconds=1000.0)
+    row, data = prepared(shared_data / "hostile" / name, recipe, tmp_path, start_seconds=1000.0)
     assert (row.status, row.reason, data) == (ledger.REFUSED, "clip_out_of_range", None)
