@@ -15,7 +15,7 @@ from kinetics_prep.errors import BadOption, MalformedRow
 from kinetics_prep.flow import TVL1, Hardware
 from kinetics_prep.media.quantize import QUANTIZERS
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.records.record import ENCODINGS
+from kinetics_prep.records.image_codec import ENCODINGS
 from kinetics_prep.runs.download import DownloadJob
 from kinetics_prep.runs.prepare import Job, Resumption, expect_retryable
 from kinetics_prep.sources import Fetching, Politeness

@@ -25,7 +25,7 @@ from kinetics_prep.flow import TVL1
 from kinetics_prep.media import ffmpeg as ffmpeg_tool
 from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.records.record import ENCODINGS
+from kinetics_prep.records.image_codec import ENCODINGS
 
 RECORD_VERSION = 2
 """Goes up whenever the same inputs and settings would give other bytes."""

@@ -29,7 +29,7 @@ from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
 from kinetics_prep.media.clip import Clip, TwoStreamClip, Video, clip_notes
-from kinetics_prep.records import record
+from kinetics_prep.records import encode
 from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
 from kinetics_prep.sources.fetched import as_told
 from kinetics_prep.storage.files import sha256_of
@@ -162,12 +162,12 @@ def _prepare(row: PlannedRow, workshop: Workshop, stopwatch: Stopwatch, facts: d
         quantized = quantized_flow(clip, workshop.engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
     facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
     with stopwatch("seconds_encode"):
-        made = record.encode(
+        made = encode.encode_clip(
             TwoStreamClip(clip, quantized),
             annotation,
             label_index=row.label_index,
             seconds=seconds,
-            origin=record.Origin(fetched.name, workshop.digest, workshop.flow_by, dataclasses.asdict(recipe.tvl1)),
+            origin=encode.Origin(fetched.name, workshop.digest, workshop.flow_by, dataclasses.asdict(recipe.tvl1)),
             flow_encoding=recipe.flow_encoding,
             jpeg_quality=recipe.jpeg_quality,
         )

@@ -16,8 +16,10 @@ from kinetics_prep.errors import CorruptShard
 from kinetics_prep.flow import TVL1
 from kinetics_prep.media import quantize
 from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip
-from kinetics_prep.records import record, sequence_example
-from kinetics_prep.records.record import FEATURES, Record
+from kinetics_prep.records import sequence_example
+from kinetics_prep.records.encode import Origin, encode_clip
+from kinetics_prep.records.features import FEATURES
+from kinetics_prep.records.record import Record
 
 FRAMES, HEIGHT, WIDTH = 3, 24, 40
 
@@ -37,14 +39,12 @@ def noise(*shape):
 def make(label="air drumming", end_seconds=11.5, encoding="png", levels=None, frames=FRAMES, fps=25, ends_early=False):
     clip = Clip(smooth(frames), Fraction(fps), start_seconds=0.0, ends_early=ends_early)
     levels = noise(frames, HEIGHT, WIDTH, 2) if levels is None else levels
-    return record.encode(
+    return encode_clip(
         TwoStreamClip(clip, QuantizedFlow(levels, "symmetric", 20.0, saturated_share=0.25, last="repeated")),
         Annotation("-3B32lodo2M", 1.5, end_seconds, "train", label),
         label_index=None if label is None else 7,
         seconds=min(end_seconds - 1.5, 10.0),
-        origin=record.Origin(
-            "-3B32lodo2M_000001.mp4", "0123456789abcdef", "opencv-cpu: 5.0", dataclasses.asdict(TVL1())
-        ),
+        origin=Origin("-3B32lodo2M_000001.mp4", "0123456789abcdef", "opencv-cpu: 5.0", dataclasses.asdict(TVL1())),
         flow_encoding=encoding,
     )
 
@@ -62,9 +62,9 @@ def test_an_unlabelled_record_lacks_the_label_and_nothing_else():
 
 
 def test_a_record_says_what_it_is():
-    told = {name: value for name, value in make().features.items() if not name.endswith("image/encoded")}
+    values = {name: value for name, value in make().features.items() if not name.endswith("image/encoded")}
     times = [1_500_000, 1_540_000, 1_580_000]
-    assert told == {
+    assert values == {
         "example/id": "-3B32lodo2M_000001.5_000011.5",
         "clip/media_id": "-3B32lodo2M",
         "clip/data_path": "-3B32lodo2M_000001.mp4",
@@ -178,13 +178,13 @@ def test_the_same_clip_has_the_same_bytes():
 
 def serialized(**changed) -> bytes:
     """A record's bytes with features replaced: name=(where, kind, value), or None to leave it out."""
-    told = {
+    features = {
         name: (feature.where, feature.kind, make()[name].encode() if feature.type == "text" else make()[name])
         for name, feature in FEATURES.items()
     }
-    told = {name: value for name, value in (told | changed).items() if value}
-    context = {name: value for name, (where, *value) in told.items() if where == "context"}
-    lists = {name: value for name, (where, *value) in told.items() if where == "feature_list"}
+    features = {name: value for name, value in (features | changed).items() if value}
+    context = {name: value for name, (where, *value) in features.items() if where == "context"}
+    lists = {name: value for name, (where, *value) in features.items() if where == "feature_list"}
     return sequence_example.serialize(context, lists)
 
 

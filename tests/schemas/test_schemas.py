@@ -12,7 +12,7 @@ from kinetics_prep import schemas
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.errors import REASONS
-from kinetics_prep.records.record import FEATURES
+from kinetics_prep.records.features import FEATURES
 from kinetics_prep.runs.download import DownloadRow
 from kinetics_prep.storage import tables
 
