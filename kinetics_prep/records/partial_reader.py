@@ -14,8 +14,11 @@ from kinetics_prep.records.sequence_example import Value, parse
 
 # Tags: field number << 3 | 2, for a field that has a length.
 _CONTEXT, _FEATURE_LISTS = 0x0A, 0x12  # of SequenceExample
+_ENTRY = 0x0A  # of FeatureLists, whose only field is a map
 _ENTRY_KEY, _ENTRY_VALUE = 0x0A, 0x12  # of an entry of a map
+_FEATURE = 0x0A  # of FeatureList
 _BYTES_LIST = 0x0A  # of Feature
+_VALUE = 0x0A  # of BytesList
 
 
 class _Field(NamedTuple):
@@ -56,16 +59,15 @@ def pick(data: memoryview, wanted: Mapping[str, Iterable[int]]) -> Picked:
             field = bytes([tag]) + _varint(end - begin) + bytes(data[begin:end])
             picked.context.update(parse(field)[0])
         elif tag == _FEATURE_LISTS:
-            for _, entry_begin, entry_end in _fields(data, begin, end):
-                _pick_from_entry(data, entry_begin, entry_end, wanted, picked)
+            for entry in _fields(data, begin, end):
+                if entry.tag == _ENTRY:
+                    _pick_from_entry(data, entry, wanted, picked)
     return picked
 
 
-def _pick_from_entry(
-    data: memoryview, begin: int, end: int, wanted: Mapping[str, Iterable[int]], picked: Picked
-) -> None:
-    """Adds what is wanted from one entry of the map of feature lists."""
-    fields = {field.tag: field for field in _fields(data, begin, end)}
+def _pick_from_entry(data: memoryview, entry: _Field, wanted: Mapping[str, Iterable[int]], picked: Picked) -> None:
+    """Adds what is wanted from an entry of the map of feature lists."""
+    fields = {field.tag: field for field in _fields(data, entry.begin, entry.end)}
     absent = _Field(0, 0, 0)
     key, value = fields.get(_ENTRY_KEY, absent), fields.get(_ENTRY_VALUE, absent)
     name = bytes(data[key.begin : key.end]).decode("utf-8", "replace")
@@ -73,7 +75,7 @@ def _pick_from_entry(
         return
     if picked.values[name] or picked.lengths[name]:
         raise CorruptShard(f"record holds {name} twice")
-    features = list(_fields(data, value.begin, value.end))
+    features = [field for field in _fields(data, value.begin, value.end) if field.tag == _FEATURE]
     picked.lengths[name] = len(features)
     for place in wanted[name]:
         if place < len(features):
@@ -85,7 +87,7 @@ def _bytes_of(data: memoryview, feature: _Field, name: str) -> memoryview:
     lists = list(_fields(data, feature.begin, feature.end))
     holds_bytes = len(lists) == 1 and lists[0].tag == _BYTES_LIST
     values = list(_fields(data, lists[0].begin, lists[0].end)) if holds_bytes else []
-    if len(values) != 1:
+    if len(values) != 1 or values[0].tag != _VALUE:
         raise CorruptShard(f"{name} holds something else than one string of bytes for each frame")
     return data[values[0].begin : values[0].end]
 

@@ -2,8 +2,6 @@ import dataclasses
 import io
 import json
 import random
-import struct
-import zlib
 from fractions import Fraction
 
 import numpy as np
@@ -286,13 +284,7 @@ def test_a_record_with_flipped_bits_is_corrupt_or_readable_and_nothing_else(enco
     assert 100 < corrupt < 1500
 
 
-def huge_png() -> bytes:
-    """A PNG whose header claims 100,000 x 100,000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-
-
-@pytest.mark.parametrize("image", [b"", b"GIF89a" + bytes(50), b"\xff\xd8\xff", huge_png()])
+@pytest.mark.parametrize("image", [b"", b"GIF89a" + bytes(50), b"\xff\xd8\xff"])
 def test_an_image_that_does_not_decode_is_corrupt_and_named(image):
     read = Record(make().features | {"image/encoded": [image] * FRAMES, "FORWARD_FLOW/image/encoded": [image] * FRAMES})
     with pytest.raises(CorruptShard, match="frame 1 of -3B32lodo2M_000001.5_000011.5 does not decode"):
@@ -305,3 +297,76 @@ def test_flow_by_a_quantizer_that_nobody_knows_is_corrupt():
     read = Record(make().features | {"kinetics_prep/quantizer": "symmetsic"})
     with pytest.raises(CorruptShard, match="symmetsic"):
         read.flow(0)
+
+
+# Values by type --------------------------------------------------------------------------------
+
+
+def test_accessors_give_values_of_their_type():
+    made = make()
+    assert made.text("example/id") == "-3B32lodo2M_000001.5_000011.5"
+    assert made.integer("image/height") == HEIGHT
+    assert made.real("kinetics_prep/bound_px") == 20.0
+    assert made.integers("image/timestamp") == [1_500_000, 1_540_000, 1_580_000]
+    assert made.images("image/encoded") == made["image/encoded"]
+    assert all(isinstance(image, bytes) for image in made.images("FORWARD_FLOW/image/encoded"))
+
+
+def test_a_real_may_be_stored_as_an_integer():
+    value = Record(make().features | {"kinetics_prep/bound_px": 15}).real("kinetics_prep/bound_px")
+    assert value == 15.0 and isinstance(value, float)
+
+
+@pytest.mark.parametrize(
+    "accessor, name",
+    [
+        ("text", "image/height"),
+        ("text", "image/encoded"),
+        ("integer", "example/id"),
+        ("integer", "image/frame_rate"),
+        ("real", "example/id"),
+        ("images", "image/timestamp"),
+        ("images", "example/id"),
+        ("integers", "image/encoded"),
+        ("integers", "image/height"),
+    ],
+)
+def test_an_accessor_refuses_a_value_of_another_type(accessor, name):
+    with pytest.raises(CorruptShard, match=f"{name} holds a value of type"):
+        getattr(make(), accessor)(name)
+
+
+def test_an_image_that_is_null_is_corrupt():
+    """Parquet that others wrote can hold nulls within a list."""
+    read = Record(make().features | {"image/encoded": [None] * FRAMES})
+    with pytest.raises(CorruptShard, match="image/encoded holds a value of type NoneType"):
+        read.frame(0)
+
+
+def test_absent_features_have_a_default():
+    made = make(label=None)
+    assert made.get("clip/label/text") is None and made.get("clip/label/text", "none") == "none"
+    assert make().get("clip/label/text", "none") == "air drumming"
+
+
+def test_the_repr_of_a_record_names_its_id_and_length():
+    assert repr(make()) == "Record('-3B32lodo2M_000001.5_000011.5', 3 frames)"
+
+
+def test_flow_is_read_with_the_bound_and_the_quantizer_of_the_record():
+    levels = noise(FRAMES, HEIGHT, WIDTH, 2)
+    for name in quantize.QUANTIZERS:
+        read = Record(make().features | {"kinetics_prep/quantizer": name, "kinetics_prep/bound_px": 5.0})
+        assert np.array_equal(read.flow(1), quantize.dequantize(levels[1], name, 5.0))
+
+
+def test_a_feature_that_is_both_context_and_list_is_corrupt():
+    example = sequence_example.SequenceExample.FromString(serialized())
+    example.context.feature["image/encoded"].bytes_list.value.append(b"x")
+    with pytest.raises(CorruptShard, match="image/encoded"):
+        Record.from_bytes(example.SerializeToString())
+    unknown = sequence_example.SequenceExample.FromString(serialized())
+    unknown.context.feature["other"].int64_list.value.append(1)
+    unknown.feature_lists.feature_list["other"].feature.add().int64_list.value.append(1)
+    with pytest.raises(CorruptShard, match=r"record holds \['other'\] twice"):
+        Record.from_bytes(unknown.SerializeToString())
