@@ -23,7 +23,7 @@ _LONGEST_LINE_BYTES = 1 << 16
 _KEPT_BYTES = 4 << 20
 """Of the log of a file's first frame."""
 _STOPPED = 255
-"""ffmpeg's exit code when a signal asks it to end. It then leaves what it has, which looks like a shorter video."""
+"""ffmpeg's exit code when a signal asks it to end. It then ends like after a shorter video."""
 
 
 class Decoder:
@@ -103,7 +103,7 @@ class Decoder:
 
 @dataclasses.dataclass(frozen=True)
 class FirstFrame:
-    """What decoding the first frame of a file tells about it."""
+    """The result of decoding the first frame of a file."""
 
     exit_code: int
     """ffmpeg's; 0 if a frame was decoded."""
@@ -169,17 +169,17 @@ def _start(command: list[str], stdout: int) -> subprocess.Popen[bytes]:
 
 
 def _reader(pipe: IO[bytes] | None) -> io.BufferedReader:
-    """The pipe of a program that was started with one, as the type that it has."""
+    """Returns a pipe of a program as the buffered reader that it is; the hints of Popen are vaguer."""
     if not isinstance(pipe, io.BufferedReader):
         raise RuntimeError(f"expected a buffered pipe from ffmpeg, got {pipe}")
     return pipe
 
 
 def _environment() -> dict[str, str]:
-    """Our environment variables, without what importing cv2 adds to LD_LIBRARY_PATH.
+    """Returns our environment variables, without what importing cv2 adds to LD_LIBRARY_PATH.
 
-    cv2 adds the folder of its own libraries, and an empty entry, which makes programs look for libraries in
-    whatever folder is the current one.
+    cv2 adds the folder of its own libraries, and an empty entry, which makes programs look for libraries in the
+    current folder.
     """
     environment = dict(os.environ)
     folders = environment.pop("LD_LIBRARY_PATH", "").split(":")
@@ -189,7 +189,7 @@ def _environment() -> dict[str, str]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills a program and, where ffmpeg is a script that starts another program, that one too."""
+    """Kills a program and its children: the ffmpeg on the PATH can be a script that starts the real program."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()

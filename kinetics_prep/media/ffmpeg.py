@@ -56,7 +56,7 @@ class FFmpeg:
 
 @functools.cache
 def locate() -> FFmpeg:
-    """Returns the ffmpeg on the PATH if it is recent enough, else the one of `imageio-ffmpeg`.
+    """Returns the ffmpeg on the PATH if it is recent enough, else that of the package `imageio-ffmpeg`.
 
     Raises:
       MissingTool: if neither runs, or both are too old.

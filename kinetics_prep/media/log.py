@@ -38,7 +38,7 @@ class FrameLine(NamedTuple):
 
 
 def parse_frame_line(line: bytes) -> FrameLine | None:
-    """Returns what a line of the log says about a frame; None if it is not a frame's line."""
+    """Returns the frame that a line of the log describes; None if it describes none."""
     match = _FRAME.match(line)
     if not match:
         return None
@@ -68,7 +68,7 @@ class Log:
         """Returns the errors without addresses and folder names, at most `limit` characters, for a ledger row.
 
         Args:
-          path: the file that was decoded. Its name stands in for it.
+          path: the file that was decoded. It is shortened to its name.
         """
         lines = [line for line in self.lines if "[error]" in line or "[fatal]" in line]
         lines = [re.sub(r"\[[^\]]* @ \w+\] |\[(error|fatal)\] ", "", line) for line in lines]
@@ -77,12 +77,12 @@ class Log:
 
 
 def lacks_video_stream(log_text: str) -> bool:
-    """Whether ffmpeg could read a file and found no video stream in it, or only a cover picture."""
+    """Whether ffmpeg could read a file, but it has no video stream, or only a cover picture."""
     return bool(re.search(r"matches no streams|specifier 'V:0'", log_text))
 
 
 def read_video(path: Path, log_text: str) -> Video | None:
-    """Returns what the log of decoding a file's first frame says about its video.
+    """Returns the video that the log of decoding its first frame describes.
 
     Args:
       path: the file.

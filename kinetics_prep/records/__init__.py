@@ -9,13 +9,13 @@ from kinetics_prep.records.record import Record
 
 
 class ShardFormat(Protocol):
-    """What a module of a shard format has. Records pass one at a time: memory never holds a whole shard."""
+    """The members of a module for a shard format. Records pass one at a time: memory never holds a whole shard."""
 
     SUFFIX: str
     """The ending of its files' names, without the dot."""
 
     def write_shard(self, path: Path, records: Iterable[Record]) -> list[int]:
-        """Writes records; returns where each of them can be read from, which is for the format to say."""
+        """Writes records; returns the place of each in the file: a byte or a row, as the format defines it."""
 
     def read_shard(self, path: Path) -> Iterator[Record]:
         """Yields the records of a file in order.

@@ -13,7 +13,7 @@ from kinetics_prep.records.record import FeatureValue, Record
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a record says about how it was made."""
+    """How a record was made, as far as the record states it."""
 
     data_path: str
     """The source file's name, without its folders."""

@@ -134,7 +134,7 @@ def _from_values(name: str, where: str, values: list) -> FeatureValue:
     """A feature's value, or its list of values, as it was before `to_bytes`."""
     feature = FEATURES.get(name)
     if feature is None:
-        return values  # Record refuses it by its name
+        return values  # Record refuses an unknown name
     kind = _SERIALIZED_TYPES[feature.type]
     if feature.where != where or not all(isinstance(value, kind) for value in values):
         raise CorruptShard(f"{name} is not a {feature.where} of {feature.type}")

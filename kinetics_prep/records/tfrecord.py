@@ -69,7 +69,7 @@ def read_bytes(path: Path) -> Iterator[bytes]:
             if length > _LARGEST_BYTES:
                 raise CorruptShard(f"{where}: a record of {length} bytes, expected {_LARGEST_BYTES} at most")
             size = length + _FOOTER.size
-            # read() takes the memory before it reads; a file that is too short shall take none.
+            # read() allocates memory before it reads: so the length is first compared with the file.
             body = file.read(size) if size <= file_bytes - file.tell() else b""
             if len(body) < size:
                 raise CorruptShard(f"{where}: file ends inside a record of {length} bytes")

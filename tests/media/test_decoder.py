@@ -119,7 +119,7 @@ def test_an_exit_code_of_its_own_is_for_the_caller_to_judge(video_path):
 
 
 def test_decoding_stops_at_the_time_limit_and_takes_the_programs_children_along(video_path, tmp_path):
-    """An ffmpeg on the PATH can be a script that starts the real one, which would hold the pipe open."""
+    """An ffmpeg on the PATH can be a script that starts the real one, which would keep the pipe open."""
     script = f"sleep 1000 & echo $! > {tmp_path / 'pid'}; wait"
     with (
         decoder_running(video_path, script, limit_seconds=0.3) as decoder,

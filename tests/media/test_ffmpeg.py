@@ -43,13 +43,13 @@ def test_the_ffmpeg_on_the_path_comes_first(only_on_the_path):
     ["echo ffmpeg version 4.4.2-0ubuntu0.22.04.1 Copyright", "echo something else", "exit 1"],
     ids=["old", "another program", "broken"],
 )
-def test_an_ffmpeg_that_will_not_do_gives_way_to_the_bundled_one(only_on_the_path, script):
+def test_an_unusable_ffmpeg_on_the_path_is_passed_over_for_the_bundled_one(only_on_the_path, script):
     pytest.importorskip("imageio_ffmpeg")
     program = only_on_the_path(script)
     assert locate().path != str(program)
 
 
-def test_no_ffmpeg_on_the_path_is_no_hindrance(tmp_path, monkeypatch):
+def test_without_ffmpeg_on_the_path_the_bundled_one_is_used(tmp_path, monkeypatch):
     pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert os.access(locate().path, os.X_OK)

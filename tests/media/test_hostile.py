@@ -29,13 +29,13 @@ CLIP_SECONDS, FPS = 10, 25
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """The file gives a clip."""
+    """A clip is written."""
 
     height: int
     """At a short side of 32."""
     width: int
     note: str = ""
-    """What its notes must say."""
+    """Its notes contain this."""
     tolerance: int = 1
     """Frames."""
 
@@ -43,7 +43,8 @@ class Written:
 @dataclasses.dataclass(frozen=True)
 class Refused:
     reason: str
-    says: str
+    message: str
+    """Its message contains this."""
 
 
 OUTCOMES = {
@@ -136,7 +137,7 @@ def test_a_hostile_file_gives_a_right_clip_or_a_reason(shared_data, table, tmp_p
     expected = OUTCOMES[name]
     if isinstance(expected, Refused):
         assert (row.status, row.reason, data) == (ledger.REFUSED, expected.reason, None)
-        assert expected.says in row.message
+        assert expected.message in row.message
         return
     assert (row.status, row.reason, row.message) == (ledger.WRITTEN, None, None)
     assert (row.height, row.width) == (expected.height, expected.width)

@@ -1,7 +1,7 @@
-"""Frame k of a clip is the one that the video shows at start + k / fps, upright and in its colours.
+"""Frame k of a clip is the frame that the video shows at start + k / fps, upright and in its colours.
 
-Most videos here are rendered from frames that say their own number, with timestamps that we chose,
-so what must be shown at a moment follows from those and from nothing that ffmpeg says.
+Most videos here are rendered from frames that show their own number, with timestamps that we chose.
+So the expected frame at each moment follows from those, and from nothing in ffmpeg's output.
 """
 
 import bisect
@@ -75,7 +75,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def numbered(folder) -> Path:
-    """300 numbered frames, 12 s at 25 fps, lossless, every frame a key frame: what others are made from."""
+    """300 numbered frames, 12 s at 25 fps, lossless, every frame a key frame. Other videos are made from it."""
     return write_video(folder / "numbered.nut", numbered_frames(300), options=("-c:v", "ffv1", "-pix_fmt", "bgr0"))
 
 
@@ -141,7 +141,7 @@ def test_trim_repeats_a_frame_that_the_video_holds_for_seconds(tmp_path, numbere
 
 
 def write_retimed(source: Path, path: Path, seconds: str, options=B_FRAMES) -> None:
-    """Gives frame N the timestamp that an expression says."""
+    """Gives frame N the timestamp that an expression of N computes."""
     filters = f"settb=1/90000,setpts='({seconds})/TB'"
     timing = ("-fps_mode", "passthrough", "-enc_time_base", "1/90000")
     run_ffmpeg("-i", source, "-vf", filters, *timing, *options, path)
@@ -667,6 +667,6 @@ def test_neither_success_nor_failure_leaves_processes_threads_or_files_open(tmp_
 
 
 def belongings() -> tuple[int, int, set[str]]:
-    """Open files, threads, and children, dead ones that nobody waited for included."""
+    """Open files, threads, and child processes, also those that have ended and were not waited for."""
     children = {child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()}
     return len(os.listdir("/proc/self/fd")), threading.active_count(), children

@@ -1,4 +1,4 @@
-"""Records whose values say which record they are from. Formats do not look into images."""
+"""Records whose values differ for each record and frame. Their images are not images, which no format minds."""
 
 import random
 from pathlib import Path

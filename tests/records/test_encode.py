@@ -90,12 +90,12 @@ def test_single_saturated_values_are_counted():
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory) -> Path:
-    """Three seconds at 25 fps, whose frames say their number."""
+    """Three seconds at 25 fps, whose frames show their number."""
     return write_video(tmp_path_factory.mktemp("videos") / "abc.mp4", numbered_frames(75))
 
 
 def test_frames_and_times_of_a_record_are_those_of_the_video(numbered):
-    """Frame 25 is the one shown at 1 s, frame 49 the last before 2 s."""
+    """Frame 25 is shown at 1 s, and frame 49 is the last before 2 s."""
     clip = video.trim(video.probe(numbered), 1.0, 1.0, short_side=48)
     record = record_of(clip)
     assert [number_of(record.frame(k)) for k in range(len(record))] == list(range(25, 50))

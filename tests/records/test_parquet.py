@@ -18,7 +18,7 @@ def parquet_shard(tmp_path):
 
 
 def columns(path, feature):
-    """What the footer says of a feature's column in each row group."""
+    """The footer's description of a feature's column in each row group."""
     metadata = pq.read_metadata(path)
     groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
     return [

@@ -47,7 +47,7 @@ def make(label="air drumming", end_seconds=11.5, encoding="png", levels=None, fr
     )
 
 
-# What stands in a record -----------------------------------------------------------------------
+# Features of a record --------------------------------------------------------------------------
 
 
 def test_features_are_those_of_the_schema():
@@ -59,7 +59,7 @@ def test_an_unlabelled_record_lacks_the_label_and_nothing_else():
     assert {name for name, feature in FEATURES.items() if not feature.required} == LABEL_FEATURES
 
 
-def test_a_record_says_what_it_is():
+def test_every_feature_has_its_value():
     values = {name: value for name, value in make().features.items() if not name.endswith("image/encoded")}
     times = [1_500_000, 1_540_000, 1_580_000]
     assert values == {
@@ -105,7 +105,7 @@ def test_timestamps_do_not_drift_at_uneven_rates():
     assert times[300] == 1_500_000 + 10_010_000
 
 
-def test_a_record_says_that_its_video_ended_early():
+def test_a_record_of_a_video_that_ended_early_is_marked():
     assert make(ends_early=True)["kinetics_prep/ends_early"] == 1
 
 
@@ -161,7 +161,7 @@ def test_floats_read_back_in_single_precision():
     assert Record.from_bytes(made.to_bytes())["image/frame_rate"] == np.float32(30000 / 1001)
 
 
-def test_the_same_record_has_the_same_bytes_in_whatever_order_it_was_filled():
+def test_the_bytes_do_not_depend_on_the_order_of_features():
     made = make()
     backwards = Record(dict(reversed(made.features.items())))
     assert backwards.to_bytes() == made.to_bytes()
@@ -189,7 +189,7 @@ def serialized(**changed) -> bytes:
 OTHER_VALUES = {"bytes": b"x", "int64": 1, "float": 1.5}
 
 
-def test_what_the_damage_tests_change_is_sound_before():
+def test_the_record_that_damage_tests_change_is_good():
     assert Record.from_bytes(serialized()) == make()
 
 
@@ -220,7 +220,7 @@ def test_a_record_without_a_required_feature_is_corrupt(name):
         Record.from_bytes(serialized(**{name: None}))
 
 
-def test_a_feature_that_nobody_knows_is_corrupt():
+def test_an_unknown_feature_is_corrupt():
     with pytest.raises(CorruptShard, match=r"holds unknown \['image/depth'\]"):
         Record.from_bytes(serialized(**{"image/depth": ("context", "int64", 1)}))
 
@@ -293,7 +293,7 @@ def test_an_image_that_does_not_decode_is_corrupt_and_named(image):
         read.levels(2)
 
 
-def test_flow_by_a_quantizer_that_nobody_knows_is_corrupt():
+def test_flow_by_an_unknown_quantizer_is_corrupt():
     read = Record(make().features | {"kinetics_prep/quantizer": "symmetsic"})
     with pytest.raises(CorruptShard, match="symmetsic"):
         read.flow(0)

@@ -45,7 +45,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path, name):
     assert path.read_bytes() == once
 
 
-def test_a_shard_never_stands_in_memory_whole(tmp_path, name):
+def test_a_whole_shard_is_never_in_memory(tmp_path, name):
     alive, most = weakref.WeakValueDictionary(), []
 
     def watched(items):
@@ -75,7 +75,7 @@ def test_a_truncated_shard_is_corrupt(tmp_path, name):
 def test_a_flipped_bit_is_corruption_and_nothing_else(tmp_path, name):
     path, _ = write(tmp_path, name, records(6))
     whole, chance, noticed = path.read_bytes(), random.Random(0), 0
-    # Half of them in the last tenth, where Parquet says what stands before it.
+    # Half of them in the last tenth, where the footer of Parquet is.
     places = [chance.randrange(len(whole)) for _ in range(300)]
     places += [chance.randrange(len(whole) * 9 // 10, len(whole)) for _ in range(300)]
     for place in places:
