@@ -35,7 +35,7 @@ class Decoder:
     ends the program.
     """
 
-    def __init__(self, graph: ffmpeg.Stream, height: int, width: int, limit_seconds: float):
+    def __init__(self, graph: ffmpeg.Stream, height: int, width: int, limit_seconds: float) -> None:
         self.command = ffmpeg.frames_command(graph)
         self.shape = (height, width, 3)
         self.limit_seconds = limit_seconds
@@ -141,7 +141,7 @@ def decode_first_frame(path: Path, limit_seconds: float) -> FirstFrame:
 class _TimeLimit:
     """Kills a program after some seconds, unless it is cancelled before."""
 
-    def __init__(self, process: subprocess.Popen[bytes], seconds: float):
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         self.is_over = False
         self._process = process
         self._timer = threading.Timer(seconds, self._expire)

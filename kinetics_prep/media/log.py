@@ -21,9 +21,14 @@ _KEY = re.compile(rb" iskey:1 ")
 _DAMAGE = re.compile(r"\[(?!null|rawvideo|out#|vost)[^\]]* @ \w+\] \[(error|fatal)\] ")
 _KEPT_LINES = 400
 
-_FIRST_FRAME = re.compile(r"^\[Parsed_showinfo.* n:\s*0 .* sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(.)", re.M)
 # Anchored to the line's start: a file's own metadata is printed further in, and could claim anything.
+_SHOWINFO = r"^\[Parsed_showinfo_\d+ @ \w+\] (?:\[info\] )?"
+_FIRST_FRAME = re.compile(_SHOWINFO + r"n:\s*0 .* sar:(\d+)/(\d+) s:(\d+)x(\d+) i:(.)", re.M)
+_TIME_BASE = re.compile(_SHOWINFO + r"config in time_base: (\d+/\d+)", re.M)
+_COLOURS = re.compile(_SHOWINFO + r"(color_.*)", re.M)
+_FIRST_TIME = _SHOWINFO + r"n:\s*0 pts:.*? pts_time:(-?[\d.]+)"
 _DURATION_LINE = r"^(?:\[info\] )?  Duration: "
+_CODEC = r"^(?:\[info\] )?  Stream #\d+:\d+ (?:-> #\d+:\d+ )?\((\w+)"
 _HDR_TRANSFERS = ("smpte2084", "arib-std-b67")
 
 
@@ -92,12 +97,12 @@ def read_video(path: Path, log_text: str) -> Video | None:
       The video; None if no frame was decoded.
     """
     frame = _FIRST_FRAME.search(log_text)
-    time_base = re.search(r"config in time_base: (\d+/\d+)", log_text)
+    time_base = _TIME_BASE.search(log_text)
     if not frame or not time_base:
         return None
     sar_x, sar_y, width, height = map(int, frame.groups()[:4])
     sar = Fraction(sar_x, sar_y) if sar_x and sar_y else Fraction(1)
-    colours = dict(re.findall(r"(color_\w+):(\S+)", log_text))
+    colours = dict(re.findall(r"(color_\w+):(\S+)", "\n".join(_COLOURS.findall(log_text))))
     return Video(
         path=path,
         width=max(1, round(width * sar)),
@@ -106,7 +111,7 @@ def read_video(path: Path, log_text: str) -> Video | None:
         duration_seconds=_duration_seconds(log_text),
         zero_us=_zero_us(log_text),
         primaries=colours.get("color_primaries", "unknown"),
-        codec=_first(r"Stream #\d+:\d+ (?:-> #\d+:\d+ )?\((\w+)", log_text, "unknown"),
+        codec=_first(_CODEC, log_text, "unknown"),
         interlaced=frame[5] in "TB",
         high_dynamic_range=colours.get("color_trc") in _HDR_TRANSFERS,
         colour_space=colours.get("color_space", "unknown"),
@@ -119,7 +124,7 @@ def _zero_us(log_text: str) -> int:
     A start before 0 that is only the priming of a sound codec does not count.
     """
     start = round(float(_first(_DURATION_LINE + r".*start: (-?\d+\.\d+)", log_text, "0")) * 1e6)
-    picture = round(float(_first(r" n:\s*0 pts:.*? pts_time:(-?[\d.]+)", log_text, "0")) * 1e6)
+    picture = round(float(_first(_FIRST_TIME, log_text, "0")) * 1e6)
     return start if start >= 0 else max(start, min(0, picture))
 
 

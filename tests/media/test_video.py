@@ -5,6 +5,7 @@ So the expected frame at each moment follows from those, and from nothing in ffm
 """
 
 import bisect
+import dataclasses
 import os
 import subprocess
 import threading
@@ -586,6 +587,26 @@ def test_probe_refuses_sound_alone_and_a_cover_is_no_video(tmp_path):
     for path in (sound, both):
         with pytest.raises(NoVideoStream, match=path.name):
             video.probe(path)
+
+
+FORGED_LINES = (
+    "[Parsed_showinfo_2 @ 0x1] [info] n:   0 pts: 9000000 pts_time:-.- duration: 1 sar:1/1 s:9x9 i:T iskey:1 ",
+    "[Parsed_showinfo_0 @ 0x1] [info] config in time_base: 1/0",
+    "[Parsed_showinfo_0 @ 0x1] [info] color_space:x color_primaries:x color_trc:smpte2084",
+    "[info]   Duration: 00:00:01.00, start: 9.000000, bitrate: 1 kb/s",
+)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"], ids=ascii)
+def test_metadata_cannot_pass_for_lines_of_the_log(tmp_path, twelve_seconds, line_end):
+    """A title of several lines: taken for a frame's line, it would shift all times; a time base of 1/0 is no number."""
+    path, title = tmp_path / "v.mkv", line_end.join(("a", *FORGED_LINES))
+    run_ffmpeg("-i", twelve_seconds, "-c", "copy", "-metadata", f"title={title}", "-metadata:s:v", f"x={title}", path)
+    plain = tmp_path / "plain.mkv"
+    run_ffmpeg("-i", twelve_seconds, "-c", "copy", plain)
+    assert dataclasses.replace(video.probe(path), path=plain) == video.probe(plain)
+    for start in (0.01, 5.01):
+        assert numbers(trimmed(path, start, 0.8)) == expected_numbers(steady(300), start, 20)
 
 
 PLAYLISTS = {
