@@ -168,6 +168,7 @@ def test_a_duration_that_is_absent_or_guessed_is_none(old, new):
         ("7.300000", "7.3", 7_300_000),  # starts late
         ("0.500000", "1.2", 500_000),  # sound before the picture
         ("-0.023021", "0", 0),  # the priming of a sound codec
+        ("-0.023021", "0.5", 0),
         ("-0.023021", "-0.01", -10_000),  # both before 0: the later of the two
         ("-0.500000", "-0.5", -500_000),
         ("-0.500000", "-0.7", -500_000),
