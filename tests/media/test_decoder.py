@@ -146,7 +146,11 @@ def test_the_first_frame_is_decoded_and_the_second_is_not(video_path):
 
 
 def test_a_file_that_makes_ffmpeg_log_without_end_is_cut_off(video_path, monkeypatch):
-    monkeypatch.setattr(ffmpeg, "first_frame_command", lambda path: ["sh", "-c", "yes '[x @ 0x1] [error] bad' >&2"])
+    monkeypatch.setattr(
+        ffmpeg,
+        "first_frame_command",
+        lambda path: ["sh", "-c", "exec timeout --foreground 20 yes '[x @ 0x1] [error] bad' >&2"],
+    )
     first = decode_first_frame(video_path, limit_seconds=60.0)
     assert (len(first.log_text), first.exit_code) == (4 << 20, -9)
     assert first.log.errors > 100_000 and len(first.log.lines) < 1000
