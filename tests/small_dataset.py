@@ -17,7 +17,7 @@ from kinetics_prep.dataset.part import Part
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.shards import assemble
 from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip
-from kinetics_prep.records import record
+from kinetics_prep.records import encode
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage.files import write_json
 
@@ -67,8 +67,8 @@ def record_of(planned: PlannedRow, recipe: str | None = None, **changes) -> Reco
     levels = rng.integers(1, 256, (FRAMES, 16, 16, 2), np.uint8)
     clip = Clip(frames, Fraction(5), planned.start_seconds)
     flow = QuantizedFlow(levels, "symmetric", 20.0, 0.0, "repeated")
-    origin = record.Origin(f"{planned.media_id}.mp4", recipe or digest(), "tvl1: version 1", {"tau": 0.25})
-    made = record.encode(TwoStreamClip(clip, flow), planned.annotation, planned.label_index, 1.0, origin)
+    origin = encode.Origin(f"{planned.media_id}.mp4", recipe or digest(), "tvl1: version 1", {"tau": 0.25})
+    made = encode.encode_clip(TwoStreamClip(clip, flow), planned.annotation, planned.label_index, 1.0, origin)
     return Record(made.features | changes)
 
 

@@ -9,7 +9,7 @@ from kinetics_prep.annotations.formats import ANNOTATION_FORMATS
 from kinetics_prep.cli.flag_types import fps, indices, rate, share, split, words
 from kinetics_prep.media.quantize import QUANTIZERS
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.records.record import ENCODINGS
+from kinetics_prep.records.image_codec import ENCODINGS
 
 Flags = argparse._ActionsContainer
 """A parser, or a group of its flags: argparse has no public name for both."""

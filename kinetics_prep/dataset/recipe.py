@@ -13,7 +13,7 @@ from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.flow import TVL1
 from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.records.record import ENCODINGS
+from kinetics_prep.records.image_codec import ENCODINGS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,19 +40,19 @@ def _label_problems(record: Record, row: PlannedRow, labels: LabelMap) -> Iterat
 
 
 def _time_problems(record: Record, row: PlannedRow, stream: str) -> Iterator[str]:
-    times, fps = record[f"{stream}image/timestamp"], record[f"{stream}image/frame_rate"]
+    times, fps = record.integers(f"{stream}image/timestamp"), record.real(f"{stream}image/frame_rate")
     if any(later <= earlier for earlier, later in itertools.pairwise(times)):
         yield f"{stream}image/timestamp does not increase"
     start_us = row.annotation.start_us
     if any(abs(time - start_us - k * 1e6 / fps) > 1 for k, time in enumerate(times)):
         yield f"{stream}image/timestamp is not start + k / {fps:g} s"
-    if times[-1] >= record["clip/end/timestamp"]:
+    if times[-1] >= record.integer("clip/end/timestamp"):
         yield f"{stream}image/timestamp goes beyond clip/end/timestamp"
 
 
 def _image_problems(record: Record) -> Iterator[str]:
     for stream, read in (("", record.frame), ("FORWARD_FLOW/", record.levels)):
-        size = (record[f"{stream}image/height"], record[f"{stream}image/width"])
+        size = (record.integer(f"{stream}image/height"), record.integer(f"{stream}image/width"))
         wrong = {read(k).shape[:2] for k in range(len(record))} - {size}
         if wrong:
             yield f"{stream}image/encoded holds images of {sorted(wrong)}, expected {size} (height, width)"

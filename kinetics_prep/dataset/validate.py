@@ -194,7 +194,7 @@ def _file_problems(shard: Shard, form: str, file: dict[str, Any]) -> Iterator[Pr
     expected = [row.clip_id for row in ledger_rows if row.status == ledger.WRITTEN]
     clip_ids = []
     for record in SHARD_FORMATS[form].read_shard(path):
-        clip_id = record["example/id"]
+        clip_id = record.text("example/id")
         clip_ids.append(clip_id)
         for what in record_problems(record, rows.get(clip_id), shard.part.recipe, shard.labels):
             yield Problem(f"{where}, {clip_id}", what)

@@ -2,7 +2,7 @@
 
 Every quantizer clips to +-bound px. They differ in where zero motion lands:
 
-* `symmetric` (ours): `round(v * 127 / bound) + 128`, so zero is exactly 128 and the sign of a flow
+* `symmetric` (our default): `round(v * 127 / bound) + 128`, so zero is exactly 128 and the sign of a flow
   can be flipped without error. Level 0 is never written.
 * `mediapipe`: `trunc(255 * (v + bound) / (2 * bound))`, as DeepMind's published preprocessing does
   (google/mediapipe, kinetics_dataset.py). Zero becomes 127 and reads back as -0.078 px.
@@ -22,33 +22,36 @@ BOUND_PX = 20.0
 
 @dataclasses.dataclass(frozen=True)
 class Quantizer:
-    """A pair of functions between px and levels; both take the bound in px."""
+    """Functions from px to levels and back; both take the bound in px."""
 
     encode: Callable[[np.ndarray, float], np.ndarray]
+    """float32 flow in px -> uint8 levels."""
     decode: Callable[[np.ndarray, float], np.ndarray]
+    """uint8 levels -> float32 flow in px."""
 
 
-def _encode_symmetric(flow, bound):
+def _encode_symmetric(flow: np.ndarray, bound: float) -> np.ndarray:
     return (np.rint(np.clip(flow, -bound, bound) * np.float32(127 / bound)) + 128).astype(np.uint8)
 
 
-def _decode_symmetric(levels, bound):
+def _decode_symmetric(levels: np.ndarray, bound: float) -> np.ndarray:
     return (levels.astype(np.float32) - 128) * np.float32(bound / 127)
 
 
-def _unit(flow, bound):
+def _to_255(flow: np.ndarray, bound: float) -> np.ndarray:
+    """Maps -bound to 0 and +bound to 255; float32, not rounded."""
     return np.clip((flow + np.float32(bound)) / np.float32(2 * bound), 0, 1) * np.float32(255)
 
 
-def _encode_mediapipe(flow, bound):
-    return _unit(flow, bound).astype(np.uint8)
+def _encode_mediapipe(flow: np.ndarray, bound: float) -> np.ndarray:
+    return _to_255(flow, bound).astype(np.uint8)
 
 
-def _encode_denseflow(flow, bound):
-    return np.rint(_unit(flow, bound)).astype(np.uint8)
+def _encode_denseflow(flow: np.ndarray, bound: float) -> np.ndarray:
+    return np.rint(_to_255(flow, bound)).astype(np.uint8)
 
 
-def _decode_asymmetric(levels, bound):
+def _decode_asymmetric(levels: np.ndarray, bound: float) -> np.ndarray:
     return levels.astype(np.float32) * np.float32(2 * bound / 255) - np.float32(bound)
 
 
@@ -60,7 +63,11 @@ QUANTIZERS = {
 
 
 def quantizer(name: str) -> Quantizer:
-    """The quantizer called `name`."""
+    """Returns the quantizer called `name`.
+
+    Raises:
+      BadOption: if there is none.
+    """
     try:
         return QUANTIZERS[name]
     except KeyError:
@@ -71,7 +78,8 @@ def quantize(flow: np.ndarray, name: str = "symmetric", bound_px: float = BOUND_
     """float32 flow in px, any shape -> uint8 levels of the same shape.
 
     Raises:
-      ValueError: if a flow is not finite; a cast would turn it into any level.
+      BadOption: if there is no quantizer called `name`.
+      ValueError: if a flow is not finite. A cast to uint8 would turn it into an arbitrary level.
     """
     if not np.isfinite(flow).all():
         raise ValueError("flow holds values that are not finite")
@@ -79,10 +87,18 @@ def quantize(flow: np.ndarray, name: str = "symmetric", bound_px: float = BOUND_
 
 
 def dequantize(levels: np.ndarray, name: str = "symmetric", bound_px: float = BOUND_PX) -> np.ndarray:
-    """uint8 levels, any shape -> float32 flow in px."""
+    """uint8 levels, any shape -> float32 flow in px, of the same shape.
+
+    Raises:
+      BadOption: if there is no quantizer called `name`.
+    """
     return quantizer(name).decode(levels, bound_px)
 
 
 def saturated_count(flow: np.ndarray, bound_px: float = BOUND_PX) -> int:
-    """How many values lie beyond the bound and lose their size."""
+    """Returns how many values lie beyond +-bound_px, which `quantize` clips.
+
+    Args:
+      flow: float32 in px, any shape.
+    """
     return int(np.count_nonzero(np.abs(flow) > bound_px))

@@ -10,7 +10,7 @@ from kinetics_prep.reading.clips import Clip, Clips
 from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.reading.sampling import Sampler
 from kinetics_prep.records import parquet
-from kinetics_prep.records.record import FEATURES
+from kinetics_prep.records.features import FEATURES
 
 
 class Batches(keras.utils.PyDataset):

@@ -12,7 +12,7 @@ from kinetics_prep.reading import reader as reading
 from kinetics_prep.reading.clips import Clip, Clips
 from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.reading.sampling import Sampler
-from kinetics_prep.records import sequence_example, tfrecord
+from kinetics_prep.records import partial_reader, tfrecord
 
 _own = threading.local()
 
@@ -106,7 +106,7 @@ def fetch(clip: Clip, wanted: Mapping[str, list[int]], verify: bool = True) -> r
     """
     names = {f"{reading.PREFIX[stream]}image/encoded": stream for stream in wanted}
     record = tfrecord.read_at(clip.path, clip.place, _buffer(clip.bytes), verify)
-    context, values, lengths = sequence_example.pick(record, {name: wanted[stream] for name, stream in names.items()})
+    context, values, lengths = partial_reader.pick(record, {name: wanted[stream] for name, stream in names.items()})
     return reading.Part(
         {name: _value(context[name]) for name in reading.CONTEXT if name in context},
         {stream: values[name] for name, stream in names.items()},

@@ -1,12 +1,31 @@
-"""Shard formats. A format is one file here and one row in `SHARD_FORMATS`; the tests find it by its row.
+"""Shard formats. A format is one module here and one row in `SHARD_FORMATS`; the tests find it by its row."""
 
-Each is a module with `SUFFIX`, `write_shard(path, records) -> offsets` and `read_shard(path)`,
-both of `Record`s, one at a time: a shard never stands in memory whole.
-"""
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
 
 from kinetics_prep.records import parquet, tfrecord
+from kinetics_prep.records.record import Record
 
-SHARD_FORMATS = {
+
+class ShardFormat(Protocol):
+    """The members of a module for a shard format. Records pass one at a time: memory never holds a whole shard."""
+
+    SUFFIX: str
+    """The ending of its files' names, without the dot."""
+
+    def write_shard(self, path: Path, records: Iterable[Record]) -> list[int]:
+        """Writes records; returns the place of each in the file: a byte or a row, as the format defines it."""
+
+    def read_shard(self, path: Path) -> Iterator[Record]:
+        """Yields the records of a file in order.
+
+        Raises:
+          CorruptShard: if the file does not read back as written.
+        """
+
+
+SHARD_FORMATS: dict[str, ShardFormat] = {
     "tfrecord": tfrecord,
     "parquet": parquet,
 }

@@ -1,7 +1,7 @@
 """Parquet: one row a clip, one column a feature, readable by DuckDB and Hugging Face datasets.
 
-Images lie in list<binary> columns, uncompressed (they are compressed already), without dictionary
-and statistics (which would copy whole images into the footer), one clip to the row group, so
+Images are in list<binary> columns, uncompressed (they are compressed already), without dictionary and
+statistics (which would copy whole images into the footer). Each clip has a row group of its own, so
 that a reader of one clip reads no other.
 """
 
@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.records.record import FEATURES, Feature, Record
+from kinetics_prep.records.features import FEATURES, Feature
+from kinetics_prep.records.record import Record
 
 SUFFIX = "parquet"
 
 CLIPS_PER_ROW_GROUP = 1
-"""A trainer reads clips in any order: of four in a group it would read all to get one."""
+"""A trainer reads clips in any order. With four in a group it would read all four to get one."""
 
 _ARROW_TYPES = {
     "text": pa.string(),
@@ -31,7 +32,7 @@ _ARROW_TYPES = {
 
 def _arrow_type(feature: Feature) -> pa.DataType:
     item = _ARROW_TYPES[feature.type]
-    return pa.list_(item) if feature.where == "feature_list" else item
+    return pa.list_(item) if feature.is_list else item
 
 
 SCHEMA = pa.schema(
@@ -42,15 +43,20 @@ SCHEMA = pa.schema(
 )
 """Arrow schema of a shard; each field names its MediaSequence feature."""
 
-_SMALL_COLUMNS = [feature.column for feature in FEATURES.values() if feature.where == "context"]
+_SMALL_COLUMNS = [feature.column for feature in FEATURES.values() if not feature.is_list]
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
     """Writes records, one at a time; returns the row number of each."""
-    options = {"compression": "none", "use_dictionary": _SMALL_COLUMNS, "write_statistics": _SMALL_COLUMNS}
-    options["write_page_checksum"] = True  # a flipped bit in an image would read as another image
     records, count = iter(records), 0
-    with pq.ParquetWriter(path, SCHEMA, **options) as writer:
+    with pq.ParquetWriter(
+        path,
+        SCHEMA,
+        compression="none",
+        use_dictionary=_SMALL_COLUMNS,
+        write_statistics=_SMALL_COLUMNS,
+        write_page_checksum=True,  # a flipped bit in an image would decode as another image
+    ) as writer:
         while group := list(itertools.islice(records, CLIPS_PER_ROW_GROUP)):
             rows = [{FEATURES[name].column: value for name, value in record.features.items()} for record in group]
             writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
@@ -59,15 +65,20 @@ def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
 
 
 def read_row(path: Path, row: int, columns: list[str], verify: bool = True) -> pa.Table:
-    """Some columns of one row, as a table of one row; nothing else is read but the footer.
+    """Reads some columns of one row; nothing else is read but the footer.
 
     Args:
+      row: from 0, over all row groups.
+      columns: names of columns, see `Feature.column`.
       verify: whether to check checksums.
 
+    Returns:
+      A table of one row.
+
     Raises:
-      CorruptShard: if the file is no Parquet, is damaged there, lacks the row, or has other columns.
+      CorruptShard: if the file is not Parquet, is damaged there, lacks the row, or has other columns.
     """
-    with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=verify) as file:
+    with _errors_as_corrupt(path), pq.ParquetFile(path, page_checksum_verification=verify) as file:
         _expect_schema(file, path)
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
@@ -78,13 +89,13 @@ def read_row(path: Path, row: int, columns: list[str], verify: bool = True) -> p
 
 
 def read_shard(path: Path) -> Iterator[Record]:
-    """Reads records back, a row group at a time.
+    """Yields the records of a file, a row group at a time.
 
     Raises:
-      CorruptShard: if the file is no Parquet, is damaged, or has other columns.
+      CorruptShard: if the file is not Parquet, is damaged, or has other columns.
     """
     names = {feature.column: name for name, feature in FEATURES.items()}
-    with _expecting_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _errors_as_corrupt(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         _expect_schema(file, path)
         for group in range(file.num_row_groups):
             for row in file.read_row_group(group).to_pylist():
@@ -97,7 +108,8 @@ def _expect_schema(file: pq.ParquetFile, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _expecting_parquet(path: Path):
+def _errors_as_corrupt(path: Path) -> Iterator[None]:
+    """Turns an error of Arrow into a `CorruptShard`."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

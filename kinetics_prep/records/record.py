@@ -1,124 +1,109 @@
-"""TwoStreamClip <-> Record <-> SequenceExample bytes. The only file that names features.
-
-The names are MediaSequence's (google/mediapipe, mediapipe/util/sequence/README.md); the words on
-disk stand in `schemas/record.json`.
-"""
+"""Record: one clip as it is on disk, in any shard format; Record <-> SequenceExample bytes."""
 
 import dataclasses
-import functools
-import io
-import json
-from collections.abc import Mapping
+from typing import TypeAlias, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from kinetics_prep import schemas
-from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.media import quantize
-from kinetics_prep.media.clip import TwoStreamClip
 from kinetics_prep.records import sequence_example
+from kinetics_prep.records.features import FEATURES
+from kinetics_prep.records.image_codec import decode_image
 
-LARGEST_PIXELS = 64_000_000
-"""Of an image in a record: a header can claim any size, and records of others are read too."""
+FeatureValue: TypeAlias = str | int | float | list[bytes] | list[int]
+"""Text is str, bytes are encoded images; a list has one value a frame."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Feature:
-    """One feature of a record, as `schemas/record.json` describes it."""
-
-    name: str
-    where: str
-    """"context" (one value) or "feature_list" (one value a frame)."""
-    type: str
-    """"bytes", "text" (UTF-8), "int64" or "float"."""
-    column: str
-    """Its name in Parquet."""
-    required: bool
-    meaning: str
-
-    @property
-    def kind(self) -> str:
-        """Its kind in a SequenceExample."""
-        return "bytes" if self.type == "text" else self.type
-
-
-ENCODINGS = ("jpeg", "png")
-"""Of flow images; frames are always JPEG, as their source was lossy already."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """What a record says of how it was made."""
-
-    data_path: str
-    """The source file's name; its folders are not kept."""
-    recipe: str
-    """Digest of the recipe."""
-    engine: str
-    """What computed the flow, and its version."""
-    tvl1: Mapping[str, float]
-    """The parameters of TV-L1 by name."""
-
-
-FEATURES = {item["name"]: Feature(**item) for item in schemas.load("record")["features"]}
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One clip as it stands on disk: feature name -> value, or list of values for feature lists.
+    """One clip as it is on disk. Absent optional features are left out."""
 
-    Text is str, bytes are encoded images. Absent optional features are left out.
-    """
+    features: dict[str, FeatureValue]
+    """By their names in `FEATURES`."""
 
-    features: dict
-
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         unknown = sorted(set(self.features) - set(FEATURES))
         missing = [name for name, feature in FEATURES.items() if feature.required and name not in self.features]
         if unknown or missing:
             raise CorruptShard(f"record lacks {missing or 'nothing'} and holds unknown {unknown or 'nothing'}")
-        lengths = {name: len(self[name]) for name, feature in FEATURES.items() if feature.where == "feature_list"}
+        lengths = {name: len(self._list(name)) for name, feature in FEATURES.items() if feature.is_list}
         if len(set(lengths.values())) != 1 or not min(lengths.values()):
             raise CorruptShard(f"feature lists must be of one length and not empty, got {lengths}")
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> FeatureValue:
         return self.features[name]
 
-    def get(self, name, default=None):
+    def get(self, name: str, default: FeatureValue | None = None) -> FeatureValue | None:
+        """Returns the value of a feature, or `default` if the record lacks it."""
         return self.features.get(name, default)
 
-    def __len__(self):
-        """Frames."""
-        return len(self["image/encoded"])
+    def text(self, name: str) -> str:
+        """Returns the value of a text feature.
 
-    def __repr__(self):
+        This and the accessors below raise `CorruptShard` if the value has another type.
+        """
+        return _expect_type(name, self[name], str)
+
+    def integer(self, name: str) -> int:
+        """Returns the value of an int64 feature."""
+        return _expect_type(name, self[name], int)
+
+    def real(self, name: str) -> float:
+        """Returns the value of a float feature."""
+        return float(_expect_type(name, self[name], (int, float)))
+
+    def images(self, name: str) -> list[bytes]:
+        """Returns the values of a feature list of bytes: encoded images, one a frame."""
+        return [_expect_type(name, value, bytes) for value in self._list(name)]
+
+    def integers(self, name: str) -> list[int]:
+        """Returns the values of a feature list of int64, one a frame."""
+        return [_expect_type(name, value, int) for value in self._list(name)]
+
+    def _list(self, name: str) -> list:
+        return _expect_type(name, self[name], list)
+
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self._list("image/encoded"))
+
+    def __repr__(self) -> str:
         return f"Record({self['example/id']!r}, {len(self)} frames)"
 
     def frame(self, k: int) -> np.ndarray:
-        """Frame k: uint8 [H, W, 3], RGB."""
-        return _decoded(self["image/encoded"][k], f"frame {k} of {self['example/id']}")
+        """Returns frame k: uint8 [H, W, 3], RGB.
+
+        This and the two methods below raise `CorruptShard` if the image does not decode.
+        """
+        return self._image("image/encoded", k, "frame")
 
     def levels(self, k: int) -> np.ndarray:
-        """Quantized flow k: uint8 [H, W, 2], (dx, dy)."""
-        planes = _decoded(self["FORWARD_FLOW/image/encoded"][k], f"flow {k} of {self['example/id']}")
-        return planes[..., :2]
+        """Returns quantized flow k: uint8 [H, W, 2], (dx, dy)."""
+        return self._image("FORWARD_FLOW/image/encoded", k, "flow")[..., :2]
 
     def flow(self, k: int) -> np.ndarray:
-        """Flow k: float32 [H, W, 2], (dx, dy) px, from frame k to frame k + 1."""
-        bound, name = self["kinetics_prep/bound_px"], self["kinetics_prep/quantizer"]
+        """Returns flow k: float32 [H, W, 2], (dx, dy) px, from frame k to frame k + 1."""
+        bound, name = self.real("kinetics_prep/bound_px"), self.text("kinetics_prep/quantizer")
         if name not in quantize.QUANTIZERS:
             raise CorruptShard(f"flow was quantized by {name!r}, which is not known here")
         return quantize.dequantize(self.levels(k), name, bound)
 
+    def _image(self, name: str, k: int, noun: str) -> np.ndarray:
+        data = _expect_type(name, self._list(name)[k], bytes)
+        return decode_image(data, f"{noun} {k} of {self.text('example/id')}")
+
     def to_bytes(self) -> bytes:
-        """A serialized SequenceExample; the same record gives the same bytes."""
+        """Returns a serialized SequenceExample; the same record gives the same bytes."""
         context, lists = {}, {}
         for name, value in self.features.items():
-            feature = FEATURES[name]
-            value = value.encode() if feature.type == "text" else value
-            (lists if feature.where == "feature_list" else context)[name] = (feature.kind, value)
+            kind = FEATURES[name].kind
+            if isinstance(value, list):
+                lists[name] = (kind, value)
+            else:
+                context[name] = (kind, value.encode() if isinstance(value, str) else value)
         return sequence_example.serialize(context, lists)
 
     @classmethod
@@ -126,113 +111,35 @@ class Record:
         """Reads what `to_bytes` wrote.
 
         Raises:
-          CorruptShard: if it is no SequenceExample, or holds other features than ours.
+          CorruptShard: if the bytes are not a SequenceExample, or hold other features than ours.
         """
         context, lists = sequence_example.parse(data)
-        features = {name: _read(name, "feature_list", values) for name, values in lists.items()}
-        features |= {name: _read(name, "context", values) for name, values in context.items()}
+        features = {name: _from_values(name, "feature_list", values) for name, values in lists.items()}
+        features |= {name: _from_values(name, "context", values) for name, values in context.items()}
         if len(features) < len(context) + len(lists):
             raise CorruptShard(f"record holds {sorted(context.keys() & lists.keys())} twice")
         return cls(features)
 
 
-_PYTHON_TYPES = {"bytes": bytes, "text": bytes, "int64": int, "float": float}
+def _expect_type(name: str, value: object, kind: type[_T] | tuple[type[_T], ...]) -> _T:
+    if not isinstance(value, kind):
+        raise CorruptShard(f"{name} holds a value of type {type(value).__name__}")
+    return value
 
 
-def _read(name: str, where: str, values: list):
+_SERIALIZED_TYPES = {"bytes": bytes, "text": bytes, "int64": int, "float": float}
+
+
+def _from_values(name: str, where: str, values: list) -> FeatureValue:
     """A feature's value, or its list of values, as it was before `to_bytes`."""
     feature = FEATURES.get(name)
     if feature is None:
-        return values  # Record refuses it by its name
-    kind = _PYTHON_TYPES[feature.type]
+        return values  # Record refuses an unknown name
+    kind = _SERIALIZED_TYPES[feature.type]
     if feature.where != where or not all(isinstance(value, kind) for value in values):
         raise CorruptShard(f"{name} is not a {feature.where} of {feature.type}")
-    if where == "feature_list":
+    if feature.is_list:
         return values
     if len(values) != 1:
         raise CorruptShard(f"context feature {name} holds {len(values)} values, expected 1")
     return values[0].decode("utf-8", "replace") if feature.type == "text" else values[0]
-
-
-def _decoded(data: bytes, what: str) -> np.ndarray:
-    try:
-        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-        if image.width * image.height > LARGEST_PIXELS:
-            raise ValueError(f"it claims {image.width}x{image.height} pixels")
-        return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise CorruptShard(f"{what} does not decode: {error}") from None
-
-
-def _encoded(pixels: np.ndarray, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, **options)
-    return buffer.getvalue()
-
-
-def encode_frame(frame: np.ndarray, quality: int) -> bytes:
-    """uint8 [H, W, 3] RGB -> JPEG."""
-    return _encoded(frame, format="JPEG", quality=quality)
-
-
-def encode_levels(levels: np.ndarray, encoding: str, quality: int) -> bytes:
-    """uint8 [H, W, 2] -> image with planes dx, dy, 0.
-
-    A colour JPEG would mix dx and dy by turning them into luma and chroma; `keep_rgb` does not.
-    """
-    planes = np.zeros((*levels.shape[:2], 3), np.uint8)
-    planes[..., :2] = levels
-    if encoding == "png":
-        return _encoded(planes, format="PNG", compress_level=6)
-    return _encoded(planes, format="JPEG", quality=quality, subsampling=0, keep_rgb=True)
-
-
-def encode(
-    two_streams: TwoStreamClip,
-    annotation: Annotation,
-    label_index: int | None,
-    seconds: float,
-    origin: Origin,
-    flow_encoding: str = "jpeg",
-    jpeg_quality: int = 95,
-) -> Record:
-    """The record of a clip that lasts `seconds`, or would if its video did not end early."""
-    clip, flow = two_streams.clip, two_streams.flow
-    frames, height, width, _ = clip.frames.shape
-    times = [annotation.start_us + round(k * 1_000_000 / clip.fps) for k in range(frames)]
-    frame_jpeg = functools.partial(encode_frame, quality=jpeg_quality)
-    flow_image = functools.partial(encode_levels, encoding=flow_encoding, quality=jpeg_quality)
-    features = {
-        "example/id": annotation.clip_id,
-        "clip/media_id": annotation.media_id,
-        "clip/data_path": origin.data_path,
-        "clip/start/timestamp": annotation.start_us,
-        "clip/end/timestamp": annotation.start_us + round(seconds * 1e6),
-        "kinetics_prep/split": annotation.split,
-        "kinetics_prep/recipe": origin.recipe,
-        "kinetics_prep/engine": origin.engine,
-        "kinetics_prep/tvl1": json.dumps(dict(origin.tvl1), sort_keys=True),
-        "kinetics_prep/quantizer": flow.quantizer,
-        "kinetics_prep/bound_px": flow.bound_px,
-        "kinetics_prep/saturated_share": flow.saturated_share,
-        "kinetics_prep/last_flow": flow.last,
-        "kinetics_prep/ends_early": int(clip.ends_early),
-        "image/encoded": [frame_jpeg(frame) for frame in clip.frames],
-        "FORWARD_FLOW/image/encoded": [flow_image(levels) for levels in flow.levels],
-    }
-    for stream, image_format in (("", "JPEG"), ("FORWARD_FLOW/", flow_encoding.upper())):
-        features |= {
-            f"{stream}image/format": image_format,
-            f"{stream}image/height": height,
-            f"{stream}image/width": width,
-            f"{stream}image/channels": 3,
-            f"{stream}image/frame_rate": float(clip.fps),
-            f"{stream}image/timestamp": times,
-        }
-    if annotation.label is not None:
-        features |= {
-            "clip/label/index": label_index,
-            "clip/label/string": annotation.label,
-            "clip/label/text": annotation.label,
-        }
-    return Record(features)

@@ -5,6 +5,7 @@ Source: tensorflow/core/lib/io/record_writer.h. Uncompressed because Model Garde
 """
 
 import io
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ SUFFIX = "tfrecord"
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _LARGEST_BYTES = 4 << 30
+"""Of a record. A 10 s clip has some megabytes."""
 _MASK_DELTA = 0xA282EAD8
 _PIECE_BYTES = 1 << 19
-"""What is read before its checksum goes on: little enough to be in the processor's cache still."""
+"""Read and added to the checksum at a time: few enough to be still in the processor's cache."""
 
 
 def _masked_crc(data: bytes) -> int:
@@ -33,7 +35,7 @@ def _masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def frame(data: bytes) -> bytes:
+def _packed(data: bytes) -> bytes:
     """`data` between its TFRecord header and footer."""
     length = struct.pack("<Q", len(data))
     return b"".join((length, _FOOTER.pack(_masked_crc(length)), data, _FOOTER.pack(_masked_crc(data))))
@@ -45,26 +47,31 @@ def write_bytes(path: Path, payloads: Iterable[bytes]) -> list[int]:
     with open(path, "wb") as file:
         for payload in payloads:
             offsets.append(file.tell())
-            file.write(frame(payload))
+            file.write(_packed(payload))
     return offsets
 
 
 def read_bytes(path: Path) -> Iterator[bytes]:
-    """Reads raw records.
+    """Yields raw records.
 
     Raises:
-      CorruptShard: where a checksum is wrong or the file ends inside a record.
+      CorruptShard: if a checksum is wrong, a record is over 4 GiB, or the file ends inside a record.
     """
     with open(path, "rb") as file:
+        file_bytes = os.fstat(file.fileno()).st_size
         while header := file.read(_HEADER.size):
             where = f"{path} at byte {file.tell() - len(header)}"
             if len(header) < _HEADER.size:
                 raise CorruptShard(f"{where}: file ends inside a record's header")
             length, length_crc = _HEADER.unpack(header)
-            if length_crc != _masked_crc(header[:8]) or length > _LARGEST_BYTES:
+            if length_crc != _masked_crc(header[:8]):
                 raise CorruptShard(f"{where}: not a TFRecord, or damaged (length's checksum is wrong)")
-            body = file.read(length + _FOOTER.size)
-            if len(body) < length + _FOOTER.size:
+            if length > _LARGEST_BYTES:
+                raise CorruptShard(f"{where}: a record of {length} bytes, expected {_LARGEST_BYTES} at most")
+            size = length + _FOOTER.size
+            # read() allocates memory before it reads: so the length is first compared with the file.
+            body = file.read(size) if size <= file_bytes - file.tell() else b""
+            if len(body) < size:
                 raise CorruptShard(f"{where}: file ends inside a record of {length} bytes")
             data = body[:length]
             if _FOOTER.unpack(body[length:])[0] != _masked_crc(data):
@@ -73,17 +80,20 @@ def read_bytes(path: Path) -> Iterator[bytes]:
 
 
 def read_at(path: Path, offset: int, buffer: np.ndarray, verify: bool = True) -> memoryview:
-    """The one raw record that begins at `offset` and fills `buffer`, header and footer included.
+    """Reads the raw record that begins at `offset`.
 
     Args:
-      buffer: uint8 [bytes], which is overwritten; what is returned is a part of it. The same one may do for many
-        records: fresh memory costs time as well.
-      verify: whether to check the data's checksum. That of the length is checked in any case.
+      buffer: uint8 [bytes], as long as the record with its header and footer; overwritten. Reuse it for many
+        records: fresh memory costs time.
+      verify: whether to check the data's checksum. The length's checksum is always checked.
+
+    Returns:
+      The record's data, a part of `buffer`.
 
     Raises:
-      CorruptShard: if the file cannot be read, or there is no such record.
+      CorruptShard: if the file cannot be read, or no record of this length begins at `offset`.
     """
-    where, view, end = f"{path} at byte {offset}", memoryview(buffer), len(buffer) - _FOOTER.size
+    where, view, end = f"{path} at byte {offset}", buffer.data, len(buffer) - _FOOTER.size
     try:
         with open(path, "rb", buffering=0) as file:
             file.seek(offset)
@@ -98,7 +108,7 @@ def read_at(path: Path, offset: int, buffer: np.ndarray, verify: bool = True) ->
                 if _fill(file, view[piece]) != piece.stop - begin:
                     raise CorruptShard(f"{where}: file ends inside a record of {length} bytes")
                 if verify:
-                    crc = google_crc32c.extend(crc, buffer[piece])  # of an array: keeps no other thread waiting
+                    crc = google_crc32c.extend(crc, buffer[piece])  # of an array, so that other threads can run
             whole = _fill(file, view[end:]) == _FOOTER.size
             if not whole or (verify and _FOOTER.unpack_from(view, end)[0] != _masked(crc)):
                 raise CorruptShard(f"{where}: data's checksum is wrong")
@@ -108,7 +118,7 @@ def read_at(path: Path, offset: int, buffer: np.ndarray, verify: bool = True) ->
 
 
 def _fill(file: io.RawIOBase, view: memoryview) -> int:
-    """Reads as much as there is room for; returns how much there was."""
+    """Fills a view from a file; returns how many bytes there were, fewer if the file ends."""
     filled = 0
     while filled < len(view) and (count := file.readinto(view[filled:])):
         filled += count
@@ -121,9 +131,9 @@ def write_shard(path: Path, records: Iterable[Record]) -> list[int]:
 
 
 def read_shard(path: Path) -> Iterator[Record]:
-    """Reads records back, checking every checksum.
+    """Yields the records of a file and checks every checksum.
 
     Raises:
-      CorruptShard: where the file does not read back as written.
+      CorruptShard: if the file does not read back as written.
     """
     return map(Record.from_bytes, read_bytes(path))

@@ -8,7 +8,9 @@ from PIL import Image
 
 from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.records.record import FEATURES, LARGEST_PIXELS, Record
+from kinetics_prep.records.features import FEATURES
+from kinetics_prep.records.image_codec import LARGEST_PIXELS
+from kinetics_prep.records.record import Record
 from kinetics_prep.report.sheet import contact_sheet
 
 
@@ -63,11 +65,11 @@ def printable(text: str) -> str:
 
 def sheet(record: Record, cells: int = 12) -> Image.Image:
     """A contact sheet of a record: frames at even distances, each beside its flow in colours."""
-    size = record["image/height"] * record["image/width"]
+    size = record.integer("image/height") * record.integer("image/width")
     if size > LARGEST_PIXELS:
         raise CorruptShard(f"record claims frames of {size} pixels")
     chosen = np.linspace(0, len(record) - 1, min(cells, len(record))).round().astype(int)
-    begins, times = record["clip/start/timestamp"], record["image/timestamp"]
+    begins, times = record.integer("clip/start/timestamp"), record.integers("image/timestamp")
     title = "\n".join(
         (
             f"{record.get('clip/label/text', 'no label')} · {record['example/id']}",

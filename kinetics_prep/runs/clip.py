@@ -23,7 +23,7 @@ from kinetics_prep.errors import BY_REASON, ClipError, NotFound, UnreadableFile
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
 from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip, Video, clip_notes
-from kinetics_prep.records import record
+from kinetics_prep.records import encode
 from kinetics_prep.records.record import Record
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.runs.stopwatch import Stopwatch
@@ -102,7 +102,7 @@ def prepare_clip(
     quantized = quantized_flow(cut.clip, engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, [])
     digest = recipe_file.digest(recipe, tools.versions(recipe))
     flow_by = f"{recipe.flow_by}: {engine.version()}"
-    origin = record.Origin(path.name, digest, flow_by, dataclasses.asdict(recipe.tvl1))
+    origin = encode.Origin(path.name, digest, flow_by, dataclasses.asdict(recipe.tvl1))
     return _encode(cut, quantized, annotation, None, origin, recipe)
 
 
@@ -129,7 +129,7 @@ def _prepare(row: PlannedRow, context: RunContext, stopwatch: Stopwatch, facts: 
         quantized = quantized_flow(clip, context.engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
     facts |= {"saturated_share": quantized.saturated_share, "notes": "; ".join(notes) or None}
     with stopwatch("seconds_encode"):
-        origin = record.Origin(fetched.name, context.digest, context.flow_by, dataclasses.asdict(recipe.tvl1))
+        origin = encode.Origin(fetched.name, context.digest, context.flow_by, dataclasses.asdict(recipe.tvl1))
         return _encode(cut, quantized, annotation, row.label_index, origin, recipe).to_bytes()
 
 
@@ -138,10 +138,10 @@ def _encode(
     quantized: QuantizedFlow,
     annotation: Annotation,
     label_index: int | None,
-    origin: record.Origin,
+    origin: encode.Origin,
     recipe: Recipe,
 ) -> Record:
-    return record.encode(
+    return encode.encode_clip(
         TwoStreamClip(cut.clip, quantized),
         annotation,
         label_index=label_index,

@@ -23,7 +23,7 @@ from kinetics_prep.media.clip import Clip, clip_notes
 from kinetics_prep.models.weights import Facts
 from kinetics_prep.reading import images
 from kinetics_prep.reading.sampling import STREAMS, Sampler
-from kinetics_prep.records import record
+from kinetics_prep.records import image_codec
 
 SECONDS = 10.0
 LONGEST_SECONDS = 60.0
@@ -106,12 +106,12 @@ def of_video(path: Path, recipe: Recipe, streams: tuple[str, ...] = STREAMS, sta
 
 
 def _encoded_frames(clip: Clip, recipe: Recipe, notes: list[str]) -> list[bytes]:
-    return [record.encode_frame(frame, recipe.jpeg_quality) for frame in clip.frames]
+    return [image_codec.encode_frame(frame, recipe.jpeg_quality) for frame in clip.frames]
 
 
 def _encoded_flow(clip: Clip, recipe: Recipe, notes: list[str]) -> list[bytes]:
     quantized = quantized_flow(clip, flow.engine(recipe.engine), recipe.tvl1, recipe.quantizer, recipe.bound_px, notes)
-    return [record.encode_levels(levels, recipe.flow_encoding, recipe.jpeg_quality) for levels in quantized.levels]
+    return [image_codec.encode_levels(levels, recipe.flow_encoding, recipe.jpeg_quality) for levels in quantized.levels]
 
 
 _ENCODED = {"rgb": _encoded_frames, "flow": _encoded_flow}

@@ -12,7 +12,7 @@ from kinetics_prep.dataset import ledger, manifest, validate
 from kinetics_prep.dataset.record_problems import record_problems
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.records.record import encode_frame, encode_levels
+from kinetics_prep.records.image_codec import encode_frame, encode_levels
 from kinetics_prep.storage import tables
 
 NAME = "train-00000-of-00002"

@@ -1,15 +1,14 @@
-"""Which ffmpeg runs, with what it may touch, and what is kept of what it says."""
+"""Which ffmpeg runs, and what its command lines allow it to touch."""
 
+import itertools
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import numbered_frames, write_video
 
 from kinetics_prep.errors import MissingTool
-from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.media import ffmpeg
 
 
 @pytest.fixture
@@ -28,15 +27,15 @@ def only_on_the_path(tmp_path, monkeypatch):
     return put
 
 
-locate = ffmpeg_tool.locate.__wrapped__
+locate = ffmpeg.locate.__wrapped__
 """Without its memory."""
 
 
 def test_the_ffmpeg_on_the_path_comes_first(only_on_the_path):
-    real = ffmpeg_tool.locate().path
+    real = ffmpeg.locate().path
     program = only_on_the_path(f'exec "{real}" "$@"')
     assert locate().path == str(program)
-    assert locate().version == ffmpeg_tool.locate().version
+    assert locate().version == ffmpeg.locate().version
 
 
 @pytest.mark.parametrize(
@@ -44,13 +43,13 @@ def test_the_ffmpeg_on_the_path_comes_first(only_on_the_path):
     ["echo ffmpeg version 4.4.2-0ubuntu0.22.04.1 Copyright", "echo something else", "exit 1"],
     ids=["old", "another program", "broken"],
 )
-def test_an_ffmpeg_that_will_not_do_gives_way_to_the_bundled_one(only_on_the_path, script):
+def test_an_unusable_ffmpeg_on_the_path_is_passed_over_for_the_bundled_one(only_on_the_path, script):
     pytest.importorskip("imageio_ffmpeg")
     program = only_on_the_path(script)
     assert locate().path != str(program)
 
 
-def test_no_ffmpeg_on_the_path_is_no_hindrance(tmp_path, monkeypatch):
+def test_without_ffmpeg_on_the_path_the_bundled_one_is_used(tmp_path, monkeypatch):
     pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert os.access(locate().path, os.X_OK)
@@ -77,59 +76,60 @@ def test_no_ffmpeg_at_all_is_named_with_the_remedy(only_on_the_path, monkeypatch
     ],
 )
 def test_versions_are_compared_as_numbers(version, enough):
-    assert ffmpeg_tool._at_least(version, (5, 1)) is enough
+    assert ffmpeg._at_least(version, (5, 1)) is enough
 
 
-def test_frames_come_with_their_times_and_are_the_callers_own(tmp_path):
-    path = write_video(tmp_path / "v.mp4", numbered_frames(5))
-    graph = ffmpeg_tool.video_input(path).filter("settb", "1/1000").filter("showinfo", checksum=0).filter("null")
-    with ffmpeg_tool.Frames(graph, 48, 64, limit_seconds=60.0) as decoder:
-        times, frames = zip(*((pts, frame) for pts, _, frame in decoder))
-    assert times == (0, 40, 80, 120, 160)
-    assert all((frame == truth).all() for frame, truth in zip(frames, numbered_frames(5)))
+@pytest.mark.parametrize(
+    "listed, has_zscale", [(" .S zscale            V->V ", True), (" .. zscales ", False), ("", False)]
+)
+def test_zscale_is_looked_up_in_the_list_of_filters(only_on_the_path, listed, has_zscale):
+    case = f'case "$*" in -version) echo ffmpeg version 7.1-x;; "-hide_banner -filters") echo "{listed}";; esac'
+    program = only_on_the_path(case)
+    assert locate() == ffmpeg.FFmpeg(str(program), "7.1-x", has_zscale)
 
 
-def test_an_abandoned_decode_ends_the_program(tmp_path):
-    path = write_video(tmp_path / "v.mp4", numbered_frames(500))
-    graph = ffmpeg_tool.video_input(path).filter("showinfo", checksum=0).filter("scale", 640, 480)
-    with ffmpeg_tool.Frames(graph, 480, 640, limit_seconds=60.0) as decoder:
-        next(iter(decoder))
-    with pytest.raises(ChildProcessError):
-        os.waitpid(decoder._process.pid, os.WNOHANG)
+# Commands
 
 
-def test_the_log_keeps_the_last_lines_and_counts_damage():
-    log = ffmpeg_tool.Log()
-    for k in range(5000):
-        log.add(b"[h264 @ 0x55d2] [error] error while decoding MB %d\n" % k)
-    log.add(b"[info] all is well\n")
-    assert log.errors == 5000 and len(log.lines) < 1000
-    assert log.lines[-1] == "[info] all is well"
+def options(command: list[str]) -> dict[str, str]:
+    """Each option of a command with the word after it."""
+    return {word: after for word, after in itertools.pairwise(command) if word.startswith("-")}
 
 
-def test_what_the_muxer_says_of_timestamps_is_no_damage():
-    log = ffmpeg_tool.Log()
-    log.add(b"[rawvideo @ 0x55d2] [error] Application provided invalid, non monotonically increasing dts to muxer\n")
-    assert log.errors == 0
+COMMANDS = {
+    "frames": lambda path: ffmpeg.frames_command(ffmpeg.video_input(path).filter("showinfo")),
+    "first frame": ffmpeg.first_frame_command,
+}
 
 
-def test_complaints_are_short_and_name_no_folder_or_address(tmp_path):
-    path, log = tmp_path / "v.mp4", ffmpeg_tool.Log()
-    log.add(f"[in#0 @ 0x55d2] [error] Error opening file:{path}".encode())
-    log.add(b"[error] " + 1000 * b"x")
-    said = log.complaints(path)
-    assert said.startswith("Error opening v.mp4; xxx") and len(said) <= 200
-    assert ffmpeg_tool.Log().complaints(path) == "ffmpeg said nothing"
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_opens_one_local_file_and_no_playlist(name):
+    command = COMMANDS[name](Path("/videos/a.mp4"))
+    given = options(command)
+    assert command.count("-i") == 1 and given["-i"] == "file:/videos/a.mp4"
+    assert given["-protocol_whitelist"] == "file"
+    containers = given["-format_whitelist"].split(",")
+    assert {"mov", "matroska", "mpegts", "avi"} <= set(containers)
+    assert not {"hls", "dash", "concat", "imf", "sdp", "rtsp", "image2", "lavfi", "applehttp"} & set(containers)
+    assert all(command.index(word) < command.index("-i") for word in ("-protocol_whitelist", "-format_whitelist"))
 
 
-def test_ffmpeg_runs_without_a_shell_and_without_our_standard_input(tmp_path):
-    """A pipeline's standard input may be a terminal, which ffmpeg would read commands from."""
-    path = write_video(tmp_path / "v.mp4", numbered_frames(5))
-    code = f"""
-from pathlib import Path
-from kinetics_prep import video
-video.trim(video.probe(Path({str(path)!r})), 0.0, 0.2, min_seconds=0.0)
-print(len(input()))
-"""
-    done = subprocess.run([sys.executable, "-c", code], input=b"qqq\n", capture_output=True)
-    assert done.stdout.strip() == b"3"
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_limits_what_a_file_can_take(name):
+    command = COMMANDS[name](Path("a.mp4"))
+    given = options(command)
+    assert (given["-max_pixels"], given["-max_alloc"], given["-threads"]) == ("64000000", str(1 << 30), "1")
+    assert command.index("-threads") < command.index("-i")  # of the decoder, not of the output
+    assert "-nostdin" in command and given["-loglevel"] == "repeat+level+info"
+
+
+def test_frames_leave_as_raw_rgb_and_none_is_dropped_or_repeated():
+    given = options(COMMANDS["frames"](Path("a.mp4")))
+    assert (given["-f"], given["-pix_fmt"], given["-fps_mode"]) == ("rawvideo", "rgb24", "passthrough")
+    assert "-copyts" in given
+
+
+@pytest.mark.parametrize("name", ["-dash.mp4", "co:lon.mp4", "snöwman☃.mp4", os.fsdecode(b"latin1\xe9\xff.mp4")])
+def test_a_file_name_reaches_the_command_line_byte_for_byte(name):
+    command = ffmpeg.first_frame_command(Path(name))
+    assert os.fsencode(options(command)["-i"]) == b"file:" + os.fsencode(name)

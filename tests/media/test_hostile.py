@@ -30,13 +30,13 @@ CLIP_SECONDS, FPS = 10, 25
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """The file gives a clip."""
+    """A clip is written."""
 
     height: int
     """At a short side of 32."""
     width: int
     note: str = ""
-    """What its notes must say."""
+    """Its notes contain this."""
     tolerance: int = 1
     """Frames."""
 
@@ -44,7 +44,8 @@ class Written:
 @dataclasses.dataclass(frozen=True)
 class Refused:
     reason: str
-    says: str
+    message: str
+    """Its message contains this."""
 
 
 OUTCOMES = {
@@ -105,7 +106,7 @@ def table(shared_data) -> dict[str, dict]:
         return {facts["file"]: facts for facts in csv.DictReader(file, delimiter="\t")}
 
 
-def settled(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
+def prepared(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
     media_id = path.stem
     row = PlannedRow(
         shard=0,
@@ -120,10 +121,10 @@ def settled(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
         annotation_file="hostile.csv",
         annotation_line=1,
     )
-    workshop = RunContext(
+    context = RunContext(
         recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((str(path.parent),)), scratch=str(scratch)
     )
-    return prepare_row(row, workshop)
+    return prepare_row(row, context)
 
 
 @pytest.fixture
@@ -133,11 +134,11 @@ def recipe(quick_recipe):
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_a_hostile_file_gives_a_right_clip_or_a_reason(shared_data, table, tmp_path, recipe, name):
-    row, data = settled(shared_data / "hostile" / name, recipe, tmp_path)
+    row, data = prepared(shared_data / "hostile" / name, recipe, tmp_path)
     expected = OUTCOMES[name]
     if isinstance(expected, Refused):
         assert (row.status, row.reason, data) == (ledger.REFUSED, expected.reason, None)
-        assert expected.says in row.message
+        assert expected.message in row.message
         return
     assert (row.status, row.reason, row.message) == (ledger.WRITTEN, None, None)
     assert (row.height, row.width) == (expected.height, expected.width)
@@ -156,5 +157,5 @@ def test_every_hostile_file_has_its_outcome_stated(shared_data, table):
 
 @pytest.mark.parametrize("name", ["wpt_movie_300.mp4", "nasa_13013_hdr.mp4", "no_duration.webm"])
 def test_a_start_after_the_end_of_a_hostile_file_is_refused(shared_data, tmp_path, recipe, name):
-    row, data = settled(shared_data / "hostile" / name, recipe, tmp_path, start_seconds=1000.0)
+    row, data = prepared(shared_data / "hostile" / name, recipe, tmp_path, start_seconds=1000.0)
     assert (row.status, row.reason, data) == (ledger.REFUSED, "clip_out_of_range", None)

@@ -13,7 +13,7 @@ from kinetics_prep.dataset import ledger
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, RunError
 from kinetics_prep.reading.clips import UNLABELLED, Clips
 from kinetics_prep.records import SHARD_FORMATS, parquet, tfrecord
-from kinetics_prep.records.sequence_example import pick
+from kinetics_prep.records.partial_reader import pick
 from kinetics_prep.storage import tables
 
 

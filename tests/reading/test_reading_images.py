@@ -10,8 +10,8 @@ from kinetics_prep.errors import CorruptShard
 from kinetics_prep.media import quantize
 from kinetics_prep.reading import images
 from kinetics_prep.reading.sampling import Draw
-from kinetics_prep.records import record
-from kinetics_prep.records.record import ENCODINGS
+from kinetics_prep.records import image_codec
+from kinetics_prep.records.image_codec import ENCODINGS
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -45,7 +45,7 @@ SIZES = [(256, 340), (256, 341), (97, 131), (64, 64), (33, 50)]
 @pytest.mark.parametrize("reduce", [1, 2, 4])
 @pytest.mark.parametrize("quality", [30, 95])
 def test_frames_have_the_pixels_of_pillow(height, width, reduce, quality):
-    data = record.encode_frame(picture(height, width), quality)
+    data = image_codec.encode_frame(picture(height, width), quality)
     whole = by_pillow(data, reduce)
     size = min(whole.shape[:2]) - 3
     for top, left in ((0, 0), (whole.shape[0] - size, whole.shape[1] - size), (2, 1)):
@@ -59,7 +59,7 @@ def test_frames_have_the_pixels_of_pillow(height, width, reduce, quality):
 @pytest.mark.parametrize("reduce", [1, 2, 4])
 def test_frames_have_the_pixels_of_tensorflow(height, width, reduce):
     tf = pytest.importorskip("tensorflow")
-    data = record.encode_frame(picture(height, width), 95)
+    data = image_codec.encode_frame(picture(height, width), 95)
     whole = tf.io.decode_jpeg(data, channels=3, ratio=reduce, dct_method="INTEGER_ACCURATE").numpy()
     size = min(whole.shape[:2])
     np.testing.assert_array_equal(decoded(data, size=size, reduce=reduce), whole[:size, :size])
@@ -68,7 +68,7 @@ def test_frames_have_the_pixels_of_tensorflow(height, width, reduce):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("height, width", SIZES)
 def test_levels_have_the_pixels_of_pillow_and_of_tensorflow(encoding, height, width):
-    data = record.encode_levels(picture(height, width)[..., :2], encoding, 95)
+    data = image_codec.encode_levels(picture(height, width)[..., :2], encoding, 95)
     whole, size = by_pillow(data)[..., :2], min(height, width) - 3
     for top, left in ((0, 0), (height - size, width - size), (1, 2)):
         expected = whole[top : top + size, left : left + size]
@@ -81,7 +81,7 @@ def test_levels_have_the_pixels_of_pillow_and_of_tensorflow(encoding, height, wi
 @pytest.mark.parametrize("quantizer", quantize.QUANTIZERS)
 def test_a_mirrored_flow_is_mirrored_and_dx_has_the_other_sign(quantizer):
     levels = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).astype(np.uint8)
-    data = record.encode_levels(levels, "png", 0)
+    data = image_codec.encode_levels(levels, "png", 0)
     found = decoded(data, "flow", 256, flip=True, quantizer=quantizer)
     expected = (quantize.dequantize(levels, quantizer) * np.float32([-1, 1]))[:, ::-1]
     level_px = 20 / 127
@@ -94,18 +94,18 @@ def test_a_mirrored_flow_is_mirrored_and_dx_has_the_other_sign(quantizer):
 @pytest.mark.parametrize("quantizer", quantize.QUANTIZERS)
 def test_mirroring_twice_changes_nothing(quantizer):
     levels = picture(40, 40)[..., :2] // 2 + 60
-    once = decoded(record.encode_levels(levels, "png", 0), "flow", 40, flip=True, quantizer=quantizer)
-    twice = decoded(record.encode_levels(once, "png", 0), "flow", 40, flip=True, quantizer=quantizer)
+    once = decoded(image_codec.encode_levels(levels, "png", 0), "flow", 40, flip=True, quantizer=quantizer)
+    twice = decoded(image_codec.encode_levels(once, "png", 0), "flow", 40, flip=True, quantizer=quantizer)
     np.testing.assert_array_equal(twice, levels)
 
 
 def test_still_water_stays_still_when_it_is_mirrored():
     levels = np.full((16, 16, 2), 128, np.uint8)
-    assert (decoded(record.encode_levels(levels, "jpeg", 95), "flow", 16, flip=True) == 128).all()
+    assert (decoded(image_codec.encode_levels(levels, "jpeg", 95), "flow", 16, flip=True) == 128).all()
 
 
 def test_a_looped_clip_is_decoded_once_and_repeated():
-    data = {k: memoryview(record.encode_frame(picture(32, 32, k), 95)) for k in range(2)}
+    data = {k: memoryview(image_codec.encode_frame(picture(32, 32, k), 95)) for k in range(2)}
     out = np.empty((5, 32, 32, 3), np.uint8)
     images.stack(data, "rgb", Draw({"rgb": np.array([0, 1, 0, 1, 0])}, 0, 0, True, 1), "symmetric", out)
     np.testing.assert_array_equal(out[0], by_pillow(data[0])[:, ::-1])
@@ -114,7 +114,7 @@ def test_a_looped_clip_is_decoded_once_and_repeated():
 
 
 def test_before_opencv_4_11_pixels_are_the_same(monkeypatch):
-    data = record.encode_frame(picture(40, 50), 95)
+    data = image_codec.encode_frame(picture(40, 50), 95)
     expected = decoded(data, size=40)
     monkeypatch.setattr(images, "_RGB", None)
     np.testing.assert_array_equal(decoded(data, size=40), expected)
@@ -122,8 +122,8 @@ def test_before_opencv_4_11_pixels_are_the_same(monkeypatch):
 
 # Damage -----------------------------------------------------------------------------------------
 
-FRAME = record.encode_frame(picture(40, 50), 95)
-LEVELS = record.encode_levels(picture(40, 50)[..., :2], "png", 0)
+FRAME = image_codec.encode_frame(picture(40, 50), 95)
+LEVELS = image_codec.encode_levels(picture(40, 50)[..., :2], "png", 0)
 
 
 def other(mode: str, format: str, **options) -> bytes:
@@ -132,7 +132,7 @@ def other(mode: str, format: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("data", [FRAME, LEVELS, record.encode_levels(picture(40, 50)[..., :2], "jpeg", 95)])
+@pytest.mark.parametrize("data", [FRAME, LEVELS, image_codec.encode_levels(picture(40, 50)[..., :2], "jpeg", 95)])
 def test_whole_images_of_the_right_size_pass(data):
     images.expect(memoryview(data), 40, 50)
 
@@ -151,8 +151,8 @@ def test_a_progressive_jpeg_passes():
         (FRAME[:4], "no colour image"),
         (LEVELS[:-1], "breaks off"),
         (LEVELS[:20], "no colour image"),
-        (record.encode_frame(picture(41, 50), 95), r"no colour image of 50x40 pixels, but \(50, 41\)"),
-        (record.encode_levels(picture(40, 51)[..., :2], "png", 0), r"but \(51, 40\)"),
+        (image_codec.encode_frame(picture(41, 50), 95), r"no colour image of 50x40 pixels, but \(50, 41\)"),
+        (image_codec.encode_levels(picture(40, 51)[..., :2], "png", 0), r"but \(51, 40\)"),
         (other("L", "JPEG"), "no colour image"),
         (other("CMYK", "JPEG"), "no colour image"),
         (other("RGBA", "PNG"), "no colour image"),

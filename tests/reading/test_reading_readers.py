@@ -26,7 +26,8 @@ from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.reading.reader import Skipped
 from kinetics_prep.reading.sampling import Sampler
 from kinetics_prep.records import SHARD_FORMATS, parquet, tfrecord
-from kinetics_prep.records.record import ENCODINGS, Record
+from kinetics_prep.records.image_codec import ENCODINGS
+from kinetics_prep.records.record import Record
 
 SIZE = 28
 OFFSETS = {"rgb": np.arange(1, 6, 2), "flow": np.arange(6)}

@@ -1,7 +1,7 @@
-"""What other people's readers ask of a shard, asserted on its bytes without TensorFlow and without the readers.
+"""What other people's readers need from a shard, asserted on its bytes without TensorFlow and those readers.
 
 The bytes are read here from nothing but the formats' definitions, so that our own reader cannot hide
-what our own writer does. `test_readers_tensorflow.py` reads the same shard with TensorFlow.
+what our own writer does. `test_other_readers_tensorflow.py` reads the same shard with TensorFlow.
 """
 
 import dataclasses
@@ -12,15 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_video
+from conftest import plan_row, write_video
 from PIL import Image
 
-from kinetics_prep.annotations import planned
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.rows import ReadableRow
+from kinetics_prep.annotations.annotation import LabelMap
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.records import tfrecord
-from kinetics_prep.records.record import FEATURES, Record
+from kinetics_prep.records.features import FEATURES
+from kinetics_prep.records.record import Record
 from kinetics_prep.runs.clip import prepare_row
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching
@@ -30,7 +29,7 @@ LABELS = LabelMap(("abseiling", "making tea", "zumba"))
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """The keys that a reader asks for, and the kind of list that it wants under each."""
+    """The keys that a reader reads, and the kind of list that it expects under each."""
 
     context: dict[str, str]
     feature_lists: dict[str, str]
@@ -97,12 +96,12 @@ def prepare_shard(folder: Path, recipe: Recipe, label: str | None = "making tea"
     """One clip of coloured blocks that move right by 2 px a frame, from its annotation to its shard."""
     blocks = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     write_video(folder / "blocks.mp4", np.stack([np.roll(blocks, 2 * k, axis=1) for k in range(60)]))
-    row = ReadableRow("rows.csv", 2, Annotation("blocks", 1.0, 2.0, "train", label))
-    (plan_row,) = planned.arrange([row], "train", LABELS, recipe.clips_per_shard)
+    row = plan_row("blocks", start=1.0, end=2.0, label=label)
+    row = dataclasses.replace(row, label_index=None if label is None else LABELS.index(label))
     context = RunContext(
         recipe=recipe, digest="digest", versions="{}", fetching=Fetching((str(folder),)), scratch=str(folder)
     )
-    ledger_row, data = prepare_row(plan_row, context)
+    ledger_row, data = prepare_row(row, context)
     assert data is not None, ledger_row
     shard = folder / "train-00000-of-00001.tfrecord"
     tfrecord.write_shard(shard, [Record.from_bytes(data)])
@@ -113,7 +112,7 @@ def prepare_shard(folder: Path, recipe: Recipe, label: str | None = "making tea"
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number, and where the next thing begins."""
+    """A number, and where the next field begins."""
     number = 0
     for shift in itertools.count(0, 7):
         byte, at = data[at], at + 1
@@ -163,7 +162,7 @@ def mapping(message: bytes) -> dict[str, bytes]:
     return {entry[1].decode(): entry[2] for entry in entries}
 
 
-def sequence_example(data: bytes) -> tuple[dict, dict]:
+def read_example(data: bytes) -> tuple[dict, dict]:
     """(context, feature lists): key -> (kind, values), and key -> [(kind, values), one a frame]."""
     example = dict(fields(data))
     context = {key: feature(value) for key, value in mapping(example[1]).items()}
@@ -181,7 +180,7 @@ def only_record(shard: Path) -> bytes:
 
 @pytest.fixture
 def example(tmp_path, quick_recipe) -> tuple[dict, dict]:
-    return sequence_example(only_record(prepare_shard(tmp_path, quick_recipe)))
+    return read_example(only_record(prepare_shard(tmp_path, quick_recipe)))
 
 
 # The rules -----------------------------------------------------------------------------------------
@@ -189,11 +188,11 @@ def example(tmp_path, quick_recipe) -> tuple[dict, dict]:
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_finds_one_value_of_its_kind_under_each_key(name, example):
-    asked, (context, lists) = READERS[name], example
-    found = {key: (context[key][0], len(context[key][1])) for key in asked.context if key in context}
-    assert found == {key: (kind, 1) for key, kind in asked.context.items()}
-    found = {key: {(kind, len(values)) for kind, values in lists[key]} for key in asked.feature_lists if key in lists}
-    assert found == {key: {(kind, 1)} for key, kind in asked.feature_lists.items()}
+    reader, (context, lists) = READERS[name], example
+    values = {key: (context[key][0], len(context[key][1])) for key in reader.context if key in context}
+    assert values == {key: (kind, 1) for key, kind in reader.context.items()}
+    kinds = {key: {(kind, len(values)) for kind, values in lists[key]} for key in reader.feature_lists if key in lists}
+    assert kinds == {key: {(kind, 1)} for key, kind in reader.feature_lists.items()}
 
 
 def test_the_bytes_hold_what_the_schema_says_and_nothing_else(example):
@@ -211,7 +210,7 @@ def test_readers_that_differ_in_the_labels_key_get_the_same_label(example):
 
 def test_an_unlabelled_clip_has_no_label_keys(tmp_path, quick_recipe):
     # Model Garden and DMVR then read an empty label, and MediaPipe's parser has parse_labels=False for it.
-    context, _ = sequence_example(only_record(prepare_shard(tmp_path, quick_recipe, label=None)))
+    context, _ = read_example(only_record(prepare_shard(tmp_path, quick_recipe, label=None)))
     assert [key for key in context if "label" in key] == []
 
 
@@ -227,8 +226,8 @@ def test_flow_pairs_with_frames_by_index_and_by_time(example):
 def test_images_are_of_the_format_and_size_that_the_context_says(example):
     context, lists = example
     for stream in ("", "FORWARD_FLOW/"):
-        said = {name: context[f"{stream}image/{name}"][1][0] for name in ("format", "width", "height", "channels")}
-        assert said == {"format": b"JPEG", "width": 43, "height": 32, "channels": 3}
+        facts = {name: context[f"{stream}image/{name}"][1][0] for name in ("format", "width", "height", "channels")}
+        assert facts == {"format": b"JPEG", "width": 43, "height": 32, "channels": 3}
         for _, (data,) in lists[f"{stream}image/encoded"]:
             image = Image.open(io.BytesIO(data))
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (43, 32))
@@ -250,8 +249,8 @@ def test_the_third_plane_of_flow_is_zero(example):
         assert not np.asarray(Image.open(io.BytesIO(data)))[..., 2].any()
 
 
-def test_flow_as_png_is_said_and_is_png(tmp_path, quick_recipe):
+def test_flow_as_png_is_labelled_png_and_is_png(tmp_path, quick_recipe):
     recipe = dataclasses.replace(quick_recipe, flow_encoding="png")
-    context, lists = sequence_example(only_record(prepare_shard(tmp_path, recipe)))
+    context, lists = read_example(only_record(prepare_shard(tmp_path, recipe)))
     assert context["FORWARD_FLOW/image/format"] == ("bytes", [b"PNG"])
     assert {Image.open(io.BytesIO(data)).format for _, (data,) in lists["FORWARD_FLOW/image/encoded"]} == {"PNG"}

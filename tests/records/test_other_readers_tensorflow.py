@@ -1,10 +1,10 @@
-"""TensorFlow reads a shard with the specifications of `test_readers.READERS`. Skips where there is no TensorFlow."""
+"""TensorFlow reads a shard with the specifications of `test_other_readers.READERS`; skips without TensorFlow."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from test_readers import LABELS, READERS, prepare_shard
+from test_other_readers import LABELS, READERS, prepare_shard
 
 from kinetics_prep.records import tfrecord
 
@@ -25,13 +25,13 @@ def decode(images) -> np.ndarray:
 
 @pytest.mark.parametrize("name", READERS)
 def test_tensorflow_parses_what_a_reader_asks_for(name, tmp_path, quick_recipe):
-    shard, asked = prepare_shard(tmp_path, quick_recipe), READERS[name]
+    shard, reader = prepare_shard(tmp_path, quick_recipe), READERS[name]
     context, lists = read(
         shard,
-        {key: tf.io.FixedLenFeature((), TYPES[kind]) for key, kind in asked.context.items()},
-        {key: tf.io.FixedLenSequenceFeature((), TYPES[kind]) for key, kind in asked.feature_lists.items()},
+        {key: tf.io.FixedLenFeature((), TYPES[kind]) for key, kind in reader.context.items()},
+        {key: tf.io.FixedLenSequenceFeature((), TYPES[kind]) for key, kind in reader.feature_lists.items()},
     )
-    assert {key: len(value) for key, value in lists.items()} == {key: 5 for key in asked.feature_lists}
+    assert {key: len(value) for key, value in lists.items()} == {key: 5 for key in reader.feature_lists}
     assert context["clip/label/index"] == LABELS.index("making tea")
 
 

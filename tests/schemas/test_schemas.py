@@ -11,7 +11,7 @@ from kinetics_prep import schemas
 from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.errors import REASONS
-from kinetics_prep.records.record import FEATURES
+from kinetics_prep.records.features import FEATURES
 from kinetics_prep.runs.download_ledger import DownloadRow
 from kinetics_prep.storage import tables
 

@@ -22,7 +22,7 @@ from kinetics_prep.cli.exit_codes import INTERRUPTED
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, NoRoom
 from kinetics_prep.models import MODELS
 from kinetics_prep.reading.clips import UNLABELLED, Clips
-from kinetics_prep.records.record import FEATURES
+from kinetics_prep.records.features import FEATURES
 from kinetics_prep.training import checkpoints, evaluation, history, normalise, train
 from kinetics_prep.training.recipes import Plateau
 from kinetics_prep.training.runs import RunFolder

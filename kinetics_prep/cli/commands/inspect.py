@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     record = inspect.find(arguments.shard, arguments.record)
     print(inspect.describe(record))
     # The id comes from a file that may be hostile: only its last part can name a file here.
-    name = re.sub(r"[^\w.()+-]", "_", record["example/id"]).lstrip(".-") or "record"
+    name = re.sub(r"[^\w.()+-]", "_", record.text("example/id")).lstrip(".-") or "record"
     path = arguments.output or Path(f"{name[:200]}.png")
     inspect.sheet(record).save(path, format="PNG")
     print(f"contact sheet: {path}")
