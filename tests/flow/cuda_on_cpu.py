@@ -86,7 +86,7 @@ class Array:
 
 @dataclasses.dataclass
 class EmulatedGPU:
-    """See `cuda.Opened`; `open` is how a `cuda.GPU` gets at it."""
+    """See `cuda.OpenGPU`; `open` is how a `cuda.GPU` gets at it."""
 
     memory_bytes: int = 1 << 40
     """That it says we may use."""

@@ -118,13 +118,13 @@ def test_rooms_of_many_sizes_are_not_hoarded(monkeypatch):
 
 def test_no_room_is_ever_given_to_two():
     engine, given, all_half_way = TVL1CPU(), [], threading.Barrier(8)
-    take = engine._workspace
+    take = engine._take_workspace
 
     def watched(*key):
         given.append(take(*key))
         return given[-1]
 
-    engine._workspace = watched
+    engine._take_workspace = watched
 
     def clip(seed):
         fields = engine.flows(noise(3, seed=seed), QUICK)

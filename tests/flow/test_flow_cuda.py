@@ -21,11 +21,11 @@ from cuda_on_cpu import EmulatedGPU
 from kinetics_prep import flow
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, MissingTool
-from kinetics_prep.flow import TVL1, Hardware, cuda_kernels
+from kinetics_prep.flow import TVL1, Hardware, clip_flow, cuda_kernels
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.flow.cuda import CLIPS_AT_A_TIME, GPU, TVL1CUDA
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
-from kinetics_prep.flow.hardware import GPUFailed
+from kinetics_prep.flow.flow_engine import GPUFailed
 from kinetics_prep.media import quantize
 from kinetics_prep.media.clip import Clip
 
@@ -259,7 +259,7 @@ def test_it_remembers_how_many_frames_fit():
 
 
 def with_fallback(engine, grey: np.ndarray, notes: list[str]) -> np.ndarray:
-    return np.stack([levels for levels, _ in flow.quantized(engine, grey, QUICK, "symmetric", 20.0, notes)])
+    return np.stack([levels for levels, _ in clip_flow.quantized_fields(engine, grey, QUICK, "symmetric", 20.0, notes)])
 
 
 def test_where_not_even_two_frames_fit_the_cpu_takes_over():
@@ -384,7 +384,7 @@ def test_clips_of_several_sizes_side_by_side_on_two_gpus():
 def test_a_gpu_is_lent_to_so_many_clips_and_no_more():
     gpu = GPU("GPU 0", EmulatedGPU().open)
     entered = []
-    streams = [gpu.lent() for _ in range(CLIPS_AT_A_TIME)]
+    streams = [gpu.borrowed_stream() for _ in range(CLIPS_AT_A_TIME)]
     for stream in streams:
         entered.append(stream.__enter__())
     assert len(set(map(id, entered))) == CLIPS_AT_A_TIME
@@ -417,10 +417,10 @@ def test_gpus_that_make_no_sense_are_refused(gpus):
 
 
 def test_gpus_are_all_or_those_asked_for():
-    assert list(Hardware().chosen(3)) == [0, 1, 2]
-    assert list(Hardware((2, 0)).chosen(3)) == [2, 0]
+    assert list(Hardware().gpu_indices(3)) == [0, 1, 2]
+    assert list(Hardware((2, 0)).gpu_indices(3)) == [2, 0]
     with pytest.raises(MissingTool, match="--gpus 3: there are 3, counted from 0"):
-        Hardware((3,)).chosen(3)
+        Hardware((3,)).gpu_indices(3)
 
 
 def printed(program: str) -> list[str]:
