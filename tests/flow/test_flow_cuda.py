@@ -20,8 +20,7 @@ from cuda_on_cpu import EmulatedGPU
 
 from kinetics_prep import flow
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.errors import BadOption, MissingTool
-from kinetics_prep.flow import TVL1, Hardware, clip_flow, cuda_kernels
+from kinetics_prep.flow import TVL1, clip_flow, cuda_kernels
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.flow.cuda import CLIPS_AT_A_TIME, GPU, TVL1CUDA
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
@@ -408,19 +407,6 @@ def test_a_recipe_is_the_same_on_gpu_and_cpu():
     on_gpu, on_cpu = Recipe(engine="tvl1-cuda"), Recipe(engine="tvl1")
     assert on_gpu.settings() == on_cpu.settings()
     assert TVL1CUDA.version() == flow.ENGINES["tvl1"].version().removesuffix(" without fma")
-
-
-@pytest.mark.parametrize("gpus", [(0, 0), (-1,)])
-def test_gpus_that_make_no_sense_are_refused(gpus):
-    with pytest.raises(BadOption, match="--gpus"):
-        Hardware(gpus)
-
-
-def test_gpus_are_all_or_those_asked_for():
-    assert list(Hardware().gpu_indices(3)) == [0, 1, 2]
-    assert list(Hardware((2, 0)).gpu_indices(3)) == [2, 0]
-    with pytest.raises(MissingTool, match="--gpus 3: there are 3, counted from 0"):
-        Hardware((3,)).gpu_indices(3)
 
 
 def printed(program: str) -> list[str]:
