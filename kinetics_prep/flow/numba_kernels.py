@@ -733,7 +733,7 @@ fill_pyramid, flow_between = compiled(_fill_pyramid), compiled(_flow)
 class Workspace:
     """The kernels' memory for frames of one size: the pyramids of the last two frames, and the fields of each level."""
 
-    def __init__(self, height: int, width: int, parameters: TVL1):
+    def __init__(self, height: int, width: int, parameters: TVL1) -> None:
         self.key = height, width, parameters
         self.settings = tvl1.settings_of(parameters)
         self.plan, image_numbers, field_numbers = _plan_for(tvl1.level_sizes(height, width, parameters), parameters)

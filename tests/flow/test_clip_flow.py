@@ -96,13 +96,13 @@ def test_the_red_and_blue_frames_would_move_left_if_red_and_blue_were_confused(e
 @pytest.mark.parametrize("quantizer", quantize.QUANTIZERS)
 def test_levels_are_the_engines_flow_of_the_grey_frames_quantized(engine, quantizer):
     frames = moving_frames(5)
-    found = levels_of(clip_of(frames[:4], frames[4]), engine, quantizer=quantizer, bound_px=5.0)
+    result = levels_of(clip_of(frames[:4], frames[4]), engine, quantizer=quantizer, bound_px=5.0)
     fields = list(engine.flows(grey_of(frames), QUICK_TVL1))
-    assert (found.levels.shape, found.levels.dtype) == ((4, HEIGHT, WIDTH, 2), np.uint8)
-    assert (found.quantizer, found.bound_px) == (quantizer, 5.0)
+    assert (result.levels.shape, result.levels.dtype) == ((4, HEIGHT, WIDTH, 2), np.uint8)
+    assert (result.quantizer, result.bound_px) == (quantizer, 5.0)
     for k in range(4):
-        assert np.array_equal(found.levels[k], quantize.quantize(fields[k], quantizer, 5.0)), k
-    assert len({levels.tobytes() for levels in found.levels}) == 4
+        assert np.array_equal(result.levels[k], quantize.quantize(fields[k], quantizer, 5.0)), k
+    assert len({levels.tobytes() for levels in result.levels}) == 4
 
 
 @pytest.mark.parametrize("dx, dy", [(2.0, 0.0), (0.0, 2.0), (-1.5, 0.5)])
@@ -117,20 +117,20 @@ def test_x_comes_before_y(engine, dx, dy):
 
 def test_without_a_next_frame_the_last_flow_repeats_the_one_before(engine):
     frames = moving_frames(4)
-    found = levels_of(clip_of(frames), engine)
-    assert found.last == "repeated" and len(found.levels) == 4
+    result = levels_of(clip_of(frames), engine)
+    assert result.last == "repeated" and len(result.levels) == 4
     fields = list(engine.flows(grey_of(frames), QUICK_TVL1))
-    assert np.array_equal(found.levels[3], quantize.quantize(fields[2]))
-    assert not np.array_equal(found.levels[3], found.levels[1])
+    assert np.array_equal(result.levels[3], quantize.quantize(fields[2]))
+    assert not np.array_equal(result.levels[3], result.levels[1])
 
 
 def test_with_a_next_frame_the_last_flow_leads_to_it(engine):
     frames = moving_frames(4)
-    found = levels_of(clip_of(frames[:3], frames[3]), engine)
-    assert found.last == "next_frame" and len(found.levels) == 3
+    result = levels_of(clip_of(frames[:3], frames[3]), engine)
+    assert result.last == "next_frame" and len(result.levels) == 3
     (expected,) = engine.flows(grey_of(frames[2:]), QUICK_TVL1)
-    assert np.array_equal(found.levels[2], quantize.quantize(expected))
-    assert not np.array_equal(found.levels[2], found.levels[1])
+    assert np.array_equal(result.levels[2], quantize.quantize(expected))
+    assert not np.array_equal(result.levels[2], result.levels[1])
 
 
 def test_two_frames_or_one_and_the_next_are_enough(engine):
@@ -196,17 +196,17 @@ def test_a_value_at_the_bound_is_not_saturated():
     field = flat_field(0.0)
     field[0, :5] = 3.0, -3.0  # at the bound
     field[1, :4] = 3.001, -3.001  # 8 values beyond it
-    found = levels_of(clip_of(moving_frames(3)), FakeEngine(fields=[field, flat_field(9.0)]), bound_px=3.0)
-    assert found.saturated_share == (8 + HEIGHT * WIDTH * 2) / (2 * HEIGHT * WIDTH * 2)
+    result = levels_of(clip_of(moving_frames(3)), FakeEngine(fields=[field, flat_field(9.0)]), bound_px=3.0)
+    assert result.saturated_share == (8 + HEIGHT * WIDTH * 2) / (2 * HEIGHT * WIDTH * 2)
 
 
 def test_an_engine_that_quantizes_by_itself_is_left_to_it():
     notes: list[str] = []
     engine = FakeQuantizingEngine(fields=[flat_field(1.0), flat_field(2.0)])
-    found = quantized_flow(clip_of(moving_frames(3)), engine, QUICK_TVL1, "symmetric", 20.0, notes)
+    result = quantized_flow(clip_of(moving_frames(3)), engine, QUICK_TVL1, "symmetric", 20.0, notes)
     assert notes == ["GPU 0 had no room"]
-    assert found.saturated_share == 14 / (2 * HEIGHT * WIDTH * 2)
-    assert [int(levels[0, 0, 0]) for levels in found.levels] == [128 + 6, 128 + 13, 128 + 13]
+    assert result.saturated_share == 14 / (2 * HEIGHT * WIDTH * 2)
+    assert [int(levels[0, 0, 0]) for levels in result.levels] == [128 + 6, 128 + 13, 128 + 13]
 
 
 # What goes wrong
@@ -233,9 +233,9 @@ def test_where_gpus_fail_in_mid_clip_the_cpu_continues_at_the_next_frame(kind, d
     grey = grey_of(moving_frames(5))
     fields = list(flow.engine("tvl1").flows(grey, QUICK_TVL1))
     engine, notes = kind(fields=fields[:done], failure=GPUFailed("GPU 0 fell off the bus")), []
-    found = list(quantized_fields(engine, grey, QUICK_TVL1, "symmetric", 20.0, notes))
-    assert len(found) == 4
-    for k, (levels, _) in enumerate(found):
+    result = list(quantized_fields(engine, grey, QUICK_TVL1, "symmetric", 20.0, notes))
+    assert len(result) == 4
+    for k, (levels, _) in enumerate(result):
         assert np.array_equal(levels, quantize.quantize(fields[k])), k
     assert notes[-1] == f"GPU 0 fell off the bus; flow from frame {done} on by tvl1 on the CPU"
 
@@ -244,8 +244,8 @@ def test_the_share_of_a_clip_that_two_engines_computed_is_of_all_its_values():
     frames = moving_frames(4)
     fields = list(flow.engine("tvl1").flows(grey_of(frames), QUICK_TVL1))
     engine, notes = FakeEngine(fields=fields[:1], failure=GPUFailed("GPU 0 failed")), []
-    found = quantized_flow(clip_of(frames), engine, QUICK_TVL1, "symmetric", 1.0, notes)
-    assert found.saturated_share == np.mean(np.abs(fields) > 1.0) > 0.05
+    result = quantized_flow(clip_of(frames), engine, QUICK_TVL1, "symmetric", 1.0, notes)
+    assert result.saturated_share == np.mean(np.abs(fields) > 1.0) > 0.05
     assert len(notes) == 1
 
 

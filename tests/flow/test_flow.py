@@ -1,4 +1,4 @@
-"""Every row of `flow.ENGINES`: the flow of motions that we made ourselves, the same every time."""
+"""Every engine in `flow.ENGINES`: the right flow for motions that we rendered, and the same bytes every time."""
 
 import concurrent.futures
 import os
@@ -16,7 +16,7 @@ from kinetics_prep.media import video
 from kinetics_prep.sample import MOTIONS, VIDEOS, Motion, render
 
 MARGIN = 16
-"""Pixels at the border, where the motion leads out of the picture."""
+"""Pixels at the border, where the motion points out of the picture."""
 
 SIDEWAYS = Motion(dx=1.5, dy=-0.5)
 
@@ -30,7 +30,7 @@ def engine(request):
 
 
 def skip_or_fail(name: str, missing: str) -> None:
-    """Fails where KINETICS_PREP_REQUIRE_GPU=1 promises a GPU: of OpenCV's engine, if it was built for one."""
+    """Fails where KINETICS_PREP_REQUIRE_GPU=1 promises a GPU; for OpenCV's engine, only if OpenCV was built for one."""
     promised = os.environ.get("KINETICS_PREP_REQUIRE_GPU") == "1" and ENGINES[name].RUNS_ON_GPU
     if promised and not (name == "opencv-cuda" and not hasattr(cv2.cuda, "OpticalFlowDual_TVL1_create")):
         pytest.fail(f"{name}: {missing}; KINETICS_PREP_REQUIRE_GPU=1 promises a GPU")
@@ -125,10 +125,10 @@ def test_two_threads_give_the_bytes_of_one(engine):
 
 def test_clips_in_turn_do_not_disturb_each_other(engine):
     """Two generators of one engine, a step of each in turn."""
-    one, two = moving(SIDEWAYS, number=4), moving(Motion(dx=-2.0), number=4, side=80)
-    steps = list(zip(engine.flows(one, QUICK_TVL1), engine.flows(two, QUICK_TVL1)))
-    assert [zlib.crc32(field) for field, _ in steps] == checksums(engine, one, QUICK_TVL1)
-    assert [zlib.crc32(field) for _, field in steps] == checksums(engine, two, QUICK_TVL1)
+    first, second = moving(SIDEWAYS, number=4), moving(Motion(dx=-2.0), number=4, side=80)
+    steps = list(zip(engine.flows(first, QUICK_TVL1), engine.flows(second, QUICK_TVL1)))
+    assert [zlib.crc32(field) for field, _ in steps] == checksums(engine, first, QUICK_TVL1)
+    assert [zlib.crc32(field) for _, field in steps] == checksums(engine, second, QUICK_TVL1)
 
 
 def checksums(engine, grey: np.ndarray, tvl1: TVL1 = QUICK_TVL1) -> list[int]:
@@ -160,7 +160,7 @@ def cpu():
 
 
 def opencv(grey: np.ndarray, **parameters) -> np.ndarray:
-    """OpenCV's class at its own defaults but for these."""
+    """The flow by OpenCV's class, at its own defaults except for these parameters."""
     return cv2.optflow.DualTVL1OpticalFlow_create(**parameters).calc(grey[0], grey[1], None)
 
 

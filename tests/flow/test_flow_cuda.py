@@ -1,4 +1,4 @@
-"""The engine `tvl1-cuda` without a GPU: its kernels run by `cuda_on_cpu`, and the host's part as it is.
+"""The engine `tvl1-cuda` without a GPU: `cuda_on_cpu` runs its kernels; the host's part is the real one.
 
 Against the CPU engine, whose bits it has to give. On a GPU `benchmarks/gpu.py` does the same with real clips.
 """
@@ -38,8 +38,8 @@ def moving(frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(float)
     waves = rng.normal(size=(6, 3)) * (0.3, 0.3, 3)
-    shown = [sum(np.sin(a * (x - 2 * t) + b * (y + t) + c) for a, b, c in waves) for t in range(frames)]
-    return ((np.stack(shown) + 6) * 21).astype(np.uint8)
+    pictures = [sum(np.sin(a * (x - 2 * t) + b * (y + t) + c) for a, b, c in waves) for t in range(frames)]
+    return ((np.stack(pictures) + 6) * 21).astype(np.uint8)
 
 
 def noise(frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_it_gives_the_bits_of_the_cpu(cuda, height, width):
 
 @pytest.mark.parametrize("iterations", [*range(1, 10), 14, 16, 31])
 def test_any_number_of_iterations_gives_the_bits_of_the_cpu(cuda, iterations):
-    """However they are parted into passes."""
+    """However the iterations are divided into passes."""
     grey, tvl1 = moving(2, 24, 70), TVL1(scales=2, warps=2, iterations=iterations)
     assert np.array_equal(flow_of(cuda, grey, tvl1), flow_on_cpu(grey, tvl1))
 
@@ -86,7 +86,7 @@ def test_other_parameters_give_the_bits_of_the_cpu(cuda, tvl1):
 
 
 def test_torn_motion_and_flat_pictures_give_the_bits_of_the_cpu(cuda):
-    """Vectors that cross and lead out of the picture; gradients that are zero."""
+    """Flow vectors that cross and point out of the picture; gradients that are zero."""
     grey = noise(4, 30, 66)
     grey[2:, 8:20, 10:50] = 7
     tvl1 = TVL1(lambda_=1.0, iterations=40)
@@ -98,7 +98,7 @@ def test_two_equal_frames_have_no_flow(cuda):
 
 
 def test_the_order_of_threads_does_not_matter():
-    """Else a barrier is missing somewhere."""
+    """If it does, a barrier is missing somewhere."""
     grey, tvl1 = moving(2, 40, 70), TVL1(scales=2, warps=2, iterations=20)
     for seed in range(5):
         assert np.array_equal(flow_of(engine_on(EmulatedGPU(seed=seed)), grey, tvl1), flow_on_cpu(grey, tvl1))
@@ -114,10 +114,10 @@ def test_the_number_of_blocks_does_not_matter(blocks):
 def test_levels_and_counts_are_those_of_quantize(cuda, quantizer):
     grey, notes = moving(3, 20, 40), []
     bound = 1.5  # px, so that many lie beyond
-    found = list(cuda.quantized(grey, QUICK, quantizer, bound, notes))
+    computed = list(cuda.quantized(grey, QUICK, quantizer, bound, notes))
     fields = flow_on_cpu(grey)
-    assert notes == [] and len(found) == 2
-    for (levels, beyond), field in zip(found, fields):
+    assert notes == [] and len(computed) == 2
+    for (levels, beyond), field in zip(computed, fields):
         assert np.array_equal(levels, quantize.quantize(field, quantizer, bound))
         assert beyond == quantize.saturated_count(field, bound) > 0
 
@@ -126,8 +126,8 @@ def test_its_numbers_of_quantizers_are_those_of_the_table():
     assert set(cuda_kernels.QUANTIZERS) == set(quantize.QUANTIZERS)
 
 
-def test_square_roots_are_rounded_as_ieee_754_has_it():
-    """From guesses as bad as the GPU's may be, for every significand."""
+def test_square_roots_are_rounded_as_in_ieee_754():
+    """For every significand, from guesses as bad as a GPU may make."""
     numbers = np.arange(0x3F800000, 0x40800000, dtype=np.uint32).view(np.float32)  # 1 to 4
     few = np.array([cuda_kernels.LEAST, 2.0**-99 * 1.1, 1e-12, 7e9, 3e37], np.float32)
     for values in (numbers, few):
@@ -230,12 +230,12 @@ def test_where_memory_runs_out_less_is_taken_and_noted():
     engine = engine_on(gpu)
     list(engine.flows(grey, QUICK))  # opens it
     gpu.capacity_bytes = cuda_kernels.layout_of(20, 40, QUICK).bytes(3, 2) + 2000
-    found = [levels for levels, _ in engine.quantized(grey, QUICK, "symmetric", 20.0, notes)]
-    assert np.array_equal(found, quantize.quantize(flow_on_cpu(grey)))
+    computed = [levels for levels, _ in engine.quantized(grey, QUICK, "symmetric", 20.0, notes)]
+    assert np.array_equal(computed, quantize.quantize(flow_on_cpu(grey)))
     assert notes == ["GPU 0 had no room for 9 frames at a time", "GPU 0 had no room for 5 frames at a time"]
 
 
-def test_a_gpu_without_room_for_anything_is_not_asked_again():
+def test_a_gpu_without_room_for_anything_is_not_tried_again():
     notes = []
     engine = engine_on(EmulatedGPU(capacity_bytes=1000))
     assert len(with_fallback(engine, moving(4, 20, 40), notes)) == 3
@@ -279,7 +279,7 @@ def test_where_a_gpu_fails_in_mid_clip_another_goes_on():
     assert np.array_equal(with_fallback(engine, grey, notes), quantize.quantize(flow_on_cpu(grey)))
     assert notes == ["GPU 0 failed: it fell off the bus"]
     list(engine.flows(grey, QUICK))
-    assert gpus[0].launches == 7  # and was not asked again
+    assert gpus[0].launches == 7  # and was not tried again
 
 
 def test_where_all_gpus_fail_in_mid_clip_the_cpu_goes_on_from_there():
@@ -338,7 +338,7 @@ def test_a_flow_that_is_not_finite_is_a_bug_and_not_a_level():
         list(engine.quantized(moving(2, 16, 20), QUICK, "symmetric", 20.0, []))
 
 
-def test_values_beyond_the_bound_and_those_that_are_no_numbers_are_counted():
+def test_values_beyond_the_bound_and_values_that_are_not_finite_are_counted():
     variables = cuda_on_cpu.Array((6, 16), np.float32, 0)
     variables.values[0, :4] = 19, -21, np.nan, np.inf
     variables.values[1, 5] = -np.inf
@@ -350,15 +350,15 @@ def test_values_beyond_the_bound_and_those_that_are_no_numbers_are_counted():
     assert result.values[:2, 0].tolist() == [round(19 * 127 / 20) + 128, 1]
 
 
-def test_what_befell_a_clip_is_noted_for_the_ledger_and_changes_nothing_else():
+def test_a_failure_is_noted_for_the_ledger_and_changes_no_level():
     frames = np.repeat(moving(4, 16, 24)[..., None], 3, axis=-1)
     clip, recipe = Clip(frames, fps=25, start_seconds=0.0), Recipe(engine="tvl1-cuda", tvl1=QUICK)
     usual, other = [], []
     expected = quantized_flow(clip, flow.engine("tvl1"), recipe.tvl1, recipe.quantizer, recipe.bound_px, usual)
-    found = quantized_flow(
+    computed = quantized_flow(
         clip, engine_on(EmulatedGPU(fails_at=4)), recipe.tvl1, recipe.quantizer, recipe.bound_px, other
     )
-    assert np.array_equal(found.levels, expected.levels) and found.saturated_share == expected.saturated_share
+    assert np.array_equal(computed.levels, expected.levels) and computed.saturated_share == expected.saturated_share
     assert usual == [] and other[-1].endswith("flow from frame 0 on by tvl1 on the CPU")
 
 
@@ -375,8 +375,8 @@ def test_clips_of_several_sizes_side_by_side_on_two_gpus():
     engine = engine_on(*gpus)
     clips = [moving(3, 20 + 4 * k, 40 - 3 * k, seed=k) for k in range(6)]
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda clip: flow_of(engine, clip), clips))
-    assert all(np.array_equal(a, flow_on_cpu(clip)) for a, clip in zip(found, clips))
+        computed = list(pool.map(lambda clip: flow_of(engine, clip), clips))
+    assert all(np.array_equal(a, flow_on_cpu(clip)) for a, clip in zip(computed, clips))
     assert all(gpu.launches > 4 for gpu in gpus)
 
 
@@ -394,7 +394,7 @@ def test_a_gpu_is_lent_to_so_many_clips_and_no_more():
 
 
 def test_clips_in_turn_do_not_hold_each_other_up(cuda):
-    """More generators than places, a step of each in turn: nobody keeps a place while the caller is busy."""
+    """More generators than places, a step of each in turn: no generator keeps a place between its steps."""
     clips = [moving(3, 16, 20, seed=k) for k in range(CLIPS_AT_A_TIME + 2)]
     steps = list(zip(*(cuda.flows(clip, QUICK) for clip in clips)))
     assert len(steps) == 2

@@ -52,12 +52,12 @@ def test_so_it_is_on_real_pictures(shared_data):
 
 def test_the_two_rules_differ_by_little():
     pair = moving(Motion(dx=1.5, dy=-0.5))
-    one = numpy_kernels.flow_of_pair(*pair, TVL1(), CUDA_RULE)
+    cuda = numpy_kernels.flow_of_pair(*pair, TVL1(), CUDA_RULE)
     cpu = numpy_kernels.flow_of_pair(*pair, TVL1(), CPU_RULE, np.float32)
-    assert 0 < np.abs(one - cpu).mean() < 0.05
+    assert 0 < np.abs(cuda - cpu).mean() < 0.05
 
 
-# When the change is measured: what OpenCV's loop does, said as a loop
+# When the change is measured: OpenCV's schedule, written as its loop
 
 
 def opencvs_schedule(changes: list[float], threshold: float, iterations: int) -> list[int]:
