@@ -147,6 +147,12 @@ def test_parameters_that_need_smaller_roots_are_left_to_the_cpu(cuda):
         flow_of(cuda, moving(2, 16, 16), tvl1)
 
 
+def test_tau_over_theta_may_be_as_large_as_the_limit():
+    theta = 2.0**-20
+    assert cuda_kernels.supports(TVL1(tau=theta * cuda_kernels.LARGEST_TAUT, theta=theta))
+    assert not cuda_kernels.supports(TVL1(tau=theta * cuda_kernels.LARGEST_TAUT * 1.001, theta=theta))
+
+
 NVCC = shutil.which("nvcc")
 
 
@@ -215,6 +221,38 @@ def test_as_many_frames_at_a_time_as_fit():
     few = layout.frames_within(500_000_000, 251, 264)
     assert 2 < few < 251 and layout.bytes(few, 264) <= 500_000_000
     assert layout.frames_within(1, 251, 264) == 2
+
+
+def test_memory_is_counted_to_the_byte():
+    """One level of 20x40 pixels, in rows of 64 numbers."""
+    layout = cuda_kernels.layout_of(20, 40, TVL1(scales=1))
+    assert layout.levels.tolist() == [[20, 40, 64, 0]]
+    assert layout.pyramid_numbers == 3 * 20 * 64  # a frame and its gradient in x and y
+    assert layout.field_numbers == 21_792  # 17 planes and 20 sums, 21,780 numbers, in whole lines of 32
+    assert layout.frame_bytes == 3840 * 4 + 20 * 40 * (1 + 8)  # uint8 in, two float32 out
+    assert layout.bytes(3, 1) == 3 * layout.frame_bytes + 21_792 * 4
+    assert layout.bytes(3, 7) == 3 * layout.frame_bytes + 2 * 21_792 * 4  # two pairs need two blocks
+
+
+def test_levels_follow_each_other_in_a_pyramid():
+    layout = cuda_kernels.layout_of(40, 50, TVL1(scales=2, scale_step=0.5))
+    assert layout.levels.tolist() == [[40, 50, 64, 0], [20, 25, 64, 3 * 40 * 64]]
+    assert layout.pyramid_numbers == 3 * (40 + 20) * 64
+
+
+def test_frames_at_a_time_fit_a_clips_share_and_never_grow_again():
+    layout, device = cuda_kernels.layout_of(20, 40, QUICK), EmulatedGPU().stream()
+    gpu = GPU("GPU 0", EmulatedGPU(memory_bytes=CLIPS_AT_A_TIME * layout.bytes(5, 2)).open)
+    with gpu.borrowed_stream():
+        assert gpu.frames_at_a_time(device, layout, 5) == 5
+        assert gpu.frames_at_a_time(device, layout, 9) == 5
+        assert gpu.frames_at_a_time(device, layout, 6) == 4
+    assert gpu.take_less(layout, 5) and gpu.frames_at_a_time(device, layout, 9) == 3
+    assert gpu.take_less(layout, 9) and gpu.frames_at_a_time(device, layout, 9) == 3
+    assert gpu.take_less(layout, 3) and gpu.frames_at_a_time(device, layout, 9) == 2
+    assert not gpu.take_less(layout, 2)
+    other = cuda_kernels.layout_of(16, 16, QUICK)
+    assert gpu.frames_at_a_time(device, other, 5) == 5  # frames of another size have a limit of their own
 
 
 def test_portions_give_the_bits_of_the_whole():
@@ -391,6 +429,24 @@ def test_a_gpu_is_lent_to_so_many_clips_and_no_more():
     for stream in streams:
         stream.__exit__(None, None, None)
     assert gpu._places.acquire(blocking=False)
+
+
+def test_a_stream_is_used_again():
+    gpu = GPU("GPU 0", EmulatedGPU().open)
+    with gpu.borrowed_stream() as first:
+        pass
+    with gpu.borrowed_stream() as second, gpu.borrowed_stream() as third:
+        assert second is first and third is not first
+
+
+def test_a_clip_goes_to_the_gpu_with_the_fewest_clips():
+    engine = engine_on(EmulatedGPU(), EmulatedGPU(), EmulatedGPU())
+    first, second, third = engine._gpus
+    second.clips = 1
+    assert [engine._take_least_busy() for _ in range(4)] == [first, third, first, second]
+    assert [gpu.clips for gpu in engine._gpus] == [2, 2, 1]
+    third.fail("it fell off the bus")
+    assert engine._take_least_busy() is first
 
 
 def test_clips_in_turn_do_not_hold_each_other_up(cuda):
