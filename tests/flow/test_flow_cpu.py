@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kinetics_prep import flow
-from kinetics_prep.flow import TVL1
+from kinetics_prep.flow import TVL1, numba_kernels
 from kinetics_prep.flow.cpu import TVL1CPU
 
 QUICK = TVL1(scales=1, warps=1, iterations=2)
@@ -97,6 +97,22 @@ def test_a_workspace_is_reused_by_the_next_clip_of_the_same_size():
     (first,) = engine._idle
     list(engine.flows(noise(3, seed=1), QUICK))
     assert list(engine._idle) == [first]
+
+
+def test_a_clip_with_other_parameters_gets_a_workspace_of_its_own():
+    engine, frames = TVL1CPU(), noise(2)
+    (few,), (more,) = (list(engine.flows(frames, TVL1(scales=1, warps=1, iterations=k))) for k in (2, 9))
+    assert not np.array_equal(few, more)
+    assert {workspace.key[2].iterations for workspace in engine._idle} == {2, 9}
+
+
+def test_frames_cut_out_of_larger_ones_are_computed_by_the_same_code():
+    large = noise(2, 24, 40)
+    (cut,), (copied,) = (
+        list(TVL1CPU().flows(frames, QUICK)) for frames in (large[:, 2:22, 5:35], large[:, 2:22, 5:35].copy())
+    )
+    assert np.array_equal(cut, copied)
+    assert len(numba_kernels.fill_pyramid.signatures) == 1  # each layout of arrays would be compiled for seconds
 
 
 def test_two_clips_at_a_time_have_a_workspace_each():
