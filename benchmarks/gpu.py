@@ -38,7 +38,7 @@ from stages import main as print_stages
 
 from kinetics_prep import flow
 from kinetics_prep.errors import ClipError
-from kinetics_prep.flow import cuda_kernels, numpy_kernels
+from kinetics_prep.flow import clip_flow, cuda_kernels, numpy_kernels
 from kinetics_prep.flow.cuda import CLIPS_AT_A_TIME
 from kinetics_prep.media import quantize
 
@@ -280,7 +280,7 @@ def _seconds(engine, clips: list[np.ndarray]) -> float:
     """Of so many clips at a time, each to quantized levels in this process's memory."""
 
     def run(grey):
-        for _ in flow.quantized(engine, grey, PARAMETERS, "symmetric", quantize.BOUND_PX, []):
+        for _ in clip_flow.quantized_fields(engine, grey, PARAMETERS, "symmetric", quantize.BOUND_PX, []):
             pass
 
     with concurrent.futures.ThreadPoolExecutor(len(clips)) as pool:

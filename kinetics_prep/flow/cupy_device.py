@@ -1,16 +1,18 @@
-"""A GPU by way of CuPy, which compiles and starts the kernels, and hands out memory.
+"""A GPU through CuPy, which compiles and launches the kernels and allocates memory.
 
-It comes by pip, `kinetics-prep[cuda13]` or `[cuda12]`, with all it needs but the driver; no CUDA toolkit.
+`pip install kinetics-prep[cuda13]` or `[cuda12]` brings everything but the driver; a CUDA toolkit is not needed.
 """
 
 import contextlib
 import ctypes
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from kinetics_prep.errors import NoRoom
 from kinetics_prep.flow import cuda_kernels
@@ -21,14 +23,14 @@ try:
     import cupy
 
     _MISSING = None
-except (ImportError, OSError) as error:  # it is not there, or does not go with this NumPy or this system
+except (ImportError, OSError) as error:  # not installed, or it does not fit this NumPy or this system
     _MISSING = f"{error}; pip install 'kinetics-prep[cuda13]', or [cuda12] where the driver is older than 580"
 
 SHARE_OF_FREE_MEMORY = 0.75
 
 
 def missing() -> str | None:
-    """What keeps CuPy from using a GPU here, in words; None if nothing does."""
+    """Returns what CuPy lacks to use a GPU here, in words; None if nothing."""
     if not _has_driver():
         return "there is no NVIDIA driver"
     if _MISSING:
@@ -40,7 +42,7 @@ def missing() -> str | None:
 
 
 def _has_driver() -> bool:
-    """Asked first: who has no such GPU should not be told to install CuPy."""
+    """Checked first: a machine without an NVIDIA GPU does not need CuPy either."""
     try:
         ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
@@ -49,14 +51,14 @@ def _has_driver() -> bool:
 
 
 def count() -> int:
-    """GPUs here."""
-    return cupy.cuda.runtime.getDeviceCount()
+    """How many GPUs CUDA sees here."""
+    return int(cupy.cuda.runtime.getDeviceCount())
 
 
 class CuPyGPU:
-    """See `cuda.Opened`."""
+    """See `cuda.OpenGPU`."""
 
-    def __init__(self, index: int, memory_bytes: int | None):
+    def __init__(self, index: int, memory_bytes: int | None) -> None:
         self._index = index
         with translated(), cupy.cuda.Device(index) as device:
             self._module = cupy.cuda.function.Module()
@@ -84,7 +86,7 @@ class CuPyGPU:
 def compiled(source: str, compute_capability: str) -> bytes:
     """CUDA C++ as machine code for a GPU, from disk if it was compiled before.
 
-    Not by CuPy's RawModule, which adds -ftz=true behind whatever options it is given.
+    CuPy's RawModule will not do: it always adds -ftz=true, after any options it is given.
     """
     words = (source, *cuda_kernels.OPTIONS, compute_capability, str(cupy.cuda.nvrtc.getVersion()))
     name = hashlib.sha256("\0".join(words).encode()).hexdigest()
@@ -94,8 +96,8 @@ def compiled(source: str, compute_capability: str) -> bytes:
         data = kept.read_bytes()
         if hashlib.sha256(data[_DIGEST_BYTES:]).digest() == data[:_DIGEST_BYTES]:
             return data[_DIGEST_BYTES:]
-    code = _compiled(source, compute_capability)
-    # A full or read-only disk costs two seconds the next time.
+    code = _compile(source, compute_capability)
+    # If the disk is full or read-only, the next process compiles again, which takes two seconds.
     with contextlib.suppress(OSError, NoRoom), atomic(kept, folder, durable=False) as temporary:
         temporary.write_bytes(hashlib.sha256(code).digest() + code)
     return code
@@ -104,12 +106,12 @@ def compiled(source: str, compute_capability: str) -> bytes:
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def _compiled(source: str, compute_capability: str) -> bytes:
+def _compile(source: str, compute_capability: str) -> bytes:
     nvrtc = cupy.cuda.nvrtc
     program = nvrtc.createProgram(source, "tvl1.cu", [], [])
     try:
         nvrtc.compileProgram(program, [*cuda_kernels.OPTIONS, f"--gpu-architecture=sm_{compute_capability}"])
-        return nvrtc.getCUBIN(program)
+        return bytes(nvrtc.getCUBIN(program))
     except nvrtc.NVRTCError as error:
         version, log = ".".join(map(str, nvrtc.getVersion())), nvrtc.getProgramLog(program).strip()
         raise DeviceFailed(f"NVRTC {version} does not compile for sm_{compute_capability}: {log or error}") from None
@@ -120,7 +122,7 @@ def _compiled(source: str, compute_capability: str) -> bytes:
 class CuPyStream:
     """See `cuda_kernels.Device`."""
 
-    def __init__(self, index: int, kernels: dict, pool, blocks: int):
+    def __init__(self, index: int, kernels: dict[str, Any], pool: Any, blocks: int) -> None:
         self._index, self._kernels, self._pool, self._blocks = index, kernels, pool, blocks
         with translated(), cupy.cuda.Device(index):
             self._stream = cupy.cuda.Stream(non_blocking=True)
@@ -133,41 +135,41 @@ class CuPyStream:
     def resident_blocks(self) -> int:
         return self._blocks
 
-    def upload(self, array: np.ndarray):
-        # By way of memory that the GPU reads by itself; out of any other, the copy would hold up the other streams.
+    def upload(self, array: np.ndarray) -> Any:
+        # Through pinned memory, which the GPU reads by itself: a copy from other memory would block the other streams.
         pinned = _pinned(array.shape, array.dtype)
         pinned[...] = array
         made = self.empty(array.shape, array.dtype)
         made.set(pinned, stream=self._stream)
-        self._stream.synchronize()  # until then nobody else may have that memory
+        self._stream.synchronize()  # until then the pinned memory must not be reused
         return made
 
-    def empty(self, shape, dtype):
+    def empty(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
         try:
             return cupy.empty(shape, dtype)
         except cupy.cuda.memory.OutOfMemoryError:
-            # Room that clips of other sizes had, and that is kept for the next of them, counts as taken.
+            # The pool keeps what clips of other sizes had used, and counts it as taken.
             self._stream.synchronize()
             self._pool.free_all_blocks()
             return cupy.empty(shape, dtype)
 
-    def zeros(self, shape, dtype):
+    def zeros(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
         made = self.empty(shape, dtype)
         made.data.memset_async(0, made.nbytes, self._stream)
         return made
 
-    def launch(self, kernel, blocks, shared_bytes, arguments):
+    def launch(self, kernel: str, blocks: int, shared_bytes: int, arguments: Sequence[object]) -> None:
         self._kernels[kernel]((blocks,), (cuda_kernels.THREADS,), arguments, shared_mem=shared_bytes)
 
-    def download(self, array) -> np.ndarray:
+    def download(self, array: Any) -> np.ndarray:
         result = _pinned(array.shape, array.dtype)
         array.get(stream=self._stream, out=result, blocking=False)
         self._stream.synchronize()
         return result
 
 
-def _pinned(shape, dtype) -> np.ndarray:
-    """An array on this side that a GPU reaches by itself."""
+def _pinned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """An array in the host's memory that a GPU can read and write by itself."""
     numbers = int(np.prod(shape))
     memory = cupy.cuda.alloc_pinned_memory(max(1, numbers * np.dtype(dtype).itemsize))
     return np.frombuffer(memory, dtype, numbers).reshape(shape)
@@ -175,7 +177,7 @@ def _pinned(shape, dtype) -> np.ndarray:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """CuPy's errors as those that `cuda_kernels.Device` may raise."""
+    """Turns CuPy's errors into those that `cuda_kernels.Device` may raise."""
     try:
         yield
     except cupy.cuda.memory.OutOfMemoryError as error:

@@ -1,51 +1,55 @@
 """The kernels of TV-L1 for the CPU: float32, sixteen pixels at a time, compiled by Numba.
 
-Twins of `numpy_kernels` under `CUDA_RULE`: the same names, the same mathematics. What is done for speed:
+The same kernels as `numpy_kernels` under `CUDA_RULE`: the same names, the same mathematics. What makes them fast:
 
 **Scaling.** With g = |grad I1w| the threshold operator is a clamp: rho / g, cut to +-lambda theta g, along
 the unit vector grad I1w / g. `_linearise` stores these four (`RHO`, `BOUND`, `NX`, `NY`), so an iteration
-neither divides nor branches for it. p is stored times theta: its divergence is added to v as it is.
+needs no division and no branch for it. p is stored times theta, so its divergence is added to v unscaled.
 
 **One pass for both steps.** `_row` computes u in one row (primal) and then p in the row above (dual), which
 needs u in both. p waits for two square roots; so it is finished one vector later (`_dual_begun`,
-`_dual_ended`), while the next u is computed. Both quotients of the dual step come from one reciprocal,
-and that from multiplications and additions (`_reciprocal`): the divider is busy with the roots.
+`_dual_ended`), while the next u is computed. Both quotients of the dual step come from a single reciprocal,
+computed by multiplications and additions (`_reciprocal`), because the divider is busy with the roots.
 
-**Many iterations a pass.** Iteration k + 1 may follow iteration k one row behind: the row above has its new
+**Many iterations per pass.** Iteration k + 1 may follow iteration k one row behind: the row above has its new
 p when u in this row is done. So `_iterate_together` takes dozens of iterations down the picture together,
 each a few rows at a time that fit in the first cache, all within the second; linearising goes ahead of
-them. Nothing but the order changes: the bits are those of one iteration after the other. How far
-iterations may go together is known beforehand, for the change is measured seldom (`tvl1.next_measured`).
+them. Only the order changes: the bits are those of one iteration after another. How many iterations may go
+together is known beforehand, because the change is measured seldom (`tvl1.next_measured`).
 
-**Memory.** Row by row, the ten fields of a level stand together. Those whose neighbours in x are needed stand
-in lines (`U1`, `U2`, `P11`, `P21`): a margin of sixteen numbers, then the pixels, rounded up to sixteens. The
-others stand in blocks, sixteen pixels of each field after another, so that a loop gets by with few
-addresses. p left of the first pixel is a zero that is there, u right of the last is a copy of the last
-that `_row` writes, and above the first row is one of zeros: no loop asks where it is. What the rounding
-adds to the right computes along; it has no data term, and nothing flows from it into the picture.
+**Memory.** Each row holds the ten fields of a level. Fields whose neighbours in x are needed are stored in lines
+(`U1`, `U2`, `P11`, `P21`): a margin of sixteen numbers, then the pixels, padded to a multiple of sixteen. The
+others are stored in blocks, sixteen pixels of each field after another, so that a loop needs few addresses.
+No loop tests for the border: p left of the first pixel is a zero in memory, u right of the last pixel is a copy
+of the last, which `_row` writes, and above the first row there is a row of zeros. The padding on the right is
+computed like pixels; it has no data term, and nothing flows from it into the picture.
 
 **Warping.** Sixteen pixels that move alike read from a few rows, within 32 columns. Each such row is loaded
 once for I1, I1x and I1y, and `take` picks each pixel's four neighbours in registers. Where the motion
-tears pixels further apart, `gather` fetches them one by one; the arithmetic is the same. Which rows and
-columns are needed is found one vector ahead, because everything waits for it.
+tears pixels further apart, `gather` fetches them one by one; the arithmetic is the same. The rows and
+columns needed are computed one vector ahead, because everything else waits for them.
 
-A profile: `python benchmarks/tvl1.py profile`. What the steps brought is in CONTRIBUTING.md.
+`python benchmarks/tvl1.py profile` makes a profile. CONTRIBUTING.md says how much each step gained.
 """
 
 import math
-from collections import namedtuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numba.extending import register_jitable
 
 from kinetics_prep.flow import tvl1
-from kinetics_prep.flow.compiled import apart, compiled, inlined, stand_apart
+from kinetics_prep.flow.compiled import align_stack, compiled, inlined, not_inlined
 from kinetics_prep.flow.parameters import TVL1
 from kinetics_prep.flow.simd import (
     LANES,
     NEAR_REACH,
     NEAR_SHIFT,
     REACH,
+    FloatPointer,
+    FloatVector,
+    IntegerVector,
     absolute,
     cut,
     floor,
@@ -73,7 +77,7 @@ from kinetics_prep.flow.simd import (
     to_integers,
     total,
 )
-from kinetics_prep.flow.tvl1 import GO_ON, LEVEL
+from kinetics_prep.flow.tvl1 import GO_ON, LEVEL, Settings
 
 U1, U2, P11, P21 = range(4)
 LINES = 4
@@ -82,42 +86,73 @@ BLOCK = 6 * LANES
 MARGIN = LANES
 
 L1_BYTES, L2_BYTES = 46_000, 600_000
-"""How much of a core's two caches `iterate` counts on. What they are is a matter of speed alone."""
+"""How much of a core's two caches `iterate` fills. These sizes affect the speed only."""
 
 FLT_EPSILON = np.float32(np.finfo(np.float32).eps)
 
-Plan = namedtuple("Plan", "levels before after share scale")
-"""Where things stand, for frames of one size. levels: int64 [levels, 8], see `HEIGHT` to `ENLARGE`; the rest:
-one after the other, what `tvl1.neighbours` gives, int32 and float32, the columns padded; scale: by which flow grows
-from a level to the next finer one."""
+
+class Plan(NamedTuple):
+    """Where pyramids and fields lie in memory, and how to resize, for frames of one size."""
+
+    levels: np.ndarray
+    """int64 [levels, 8]; `HEIGHT` to `ENLARGE_COLUMNS` name the columns."""
+    before: np.ndarray
+    after: np.ndarray
+    share: np.ndarray
+    """What `tvl1.neighbours` returns, all tables in a row, those of columns padded: int32, int32 and float32 [n]."""
+    scale: np.float32
+    """The factor by which flow grows from a level to the next finer level."""
+
 
 HEIGHT, WIDTH, IMAGE, FIELDS_AT, SHRINK, SHRINK_COLUMNS, ENLARGE, ENLARGE_COLUMNS = range(8)
-"""Of a level: its size, where its image and its fields begin, where the tables begin that lead to it from the next
-finer and from the next coarser level."""
+"""Columns of `Plan.levels`: a level's size, where its image and its fields begin, and where the tables begin for
+resizing to it from the next finer level (SHRINK) and from the next coarser level (ENLARGE)."""
 
-Pair = namedtuple("Pair", "plan fields pyramid0 pyramid1 row")
-"""Two frames. fields, pyramid0, pyramid1: float32 [n], see `Plan`; row: room for a row of the finest level."""
 
-State = namedtuple("State", "fields I0 I1 height width")
-"""One level: pointers to its fields, float32 [(height + 1) * row_of(width)], and to its images, float32 [height * line]
-each; I1x and I1y follow I1."""
+class Pair(NamedTuple):
+    """Two frames, and memory for the flow between them."""
+
+    plan: Plan
+    fields: np.ndarray
+    """float32 [n]: the fields of all levels; see `Plan`."""
+    pyramid0: np.ndarray
+    pyramid1: np.ndarray
+    """float32 [n]: the images of all levels, each followed by its gradient in x and in y."""
+    row: np.ndarray
+    """float32 [n]: room for a row of the finest level."""
+
+
+class State(NamedTuple):
+    """One level of a pair."""
+
+    fields: FloatPointer
+    """To float32 [(height + 1) * row_of(width)]."""
+    I0: FloatPointer
+    I1: FloatPointer
+    """To float32 [height * line_of(width)]; I1x and I1y, of the same size, follow I1."""
+    height: int
+    width: int
+
+
+Aim: TypeAlias = tuple[int, int, int, bool, FloatVector, tuple[IntegerVector, ...], tuple[FloatVector, ...]]
+"""Where sixteen pixels have moved to; see `_aimed`."""
 
 
 @register_jitable
 def padded(width: int) -> int:
-    """Up to the next sixteen."""
+    """The width rounded up to a multiple of sixteen."""
     return -(-width // LANES) * LANES
 
 
 @register_jitable
 def line_of(width: int) -> int:
-    """Numbers in a line: the margin and the pixels."""
+    """How many numbers a line takes: its margin and its pixels."""
     return MARGIN + padded(width)
 
 
 @register_jitable
 def row_of(width: int) -> int:
-    """Numbers in a row: its lines and its blocks."""
+    """How many numbers a row takes: its lines and its blocks."""
     return LINES * line_of(width) + padded(width) // LANES * BLOCK
 
 
@@ -125,23 +160,23 @@ _next_measured = register_jitable(tvl1.next_measured)
 
 
 @inlined
-def pixels(state):
+def pixels(state: State) -> int:
     return state.height * state.width
 
 
 @inlined
-def measured_next(state, n, previous, threshold, iterations):
+def measured_next(state: State, n: int, previous: float, threshold: float, iterations: int) -> tuple[int, bool]:
     return _next_measured(n, previous, threshold, iterations)
 
 
 @inlined
-def _lines_of(state, y):
-    """Pointer to the first pixel of the first line of row y; row -1 is there, and zero."""
+def _lines_of(state: State, y: int) -> FloatPointer:
+    """Pointer to the first pixel of the first line of row y. Row -1 exists and holds zeros."""
     return moved(state.fields, (y + 1) * row_of(state.width) + MARGIN)
 
 
 @inlined
-def _blocks_of(state, y):
+def _blocks_of(state: State, y: int) -> FloatPointer:
     """Pointer to the first block of row y."""
     return moved(state.fields, (y + 1) * row_of(state.width) + LINES * line_of(state.width))
 
@@ -150,40 +185,42 @@ def _blocks_of(state, y):
 
 
 @inlined
-def _near(distance):
+def _near(distance: FloatVector) -> FloatVector:
     """Keys' kernel, a = -1/2, at distances from 0 to 1."""
     value = fma(splat(np.float32(1.5)), distance, splat(np.float32(-2.5)))
     return fma(value, distance * distance, splat(np.float32(1)))
 
 
 @inlined
-def _far(distance):
+def _far(distance: FloatVector) -> FloatVector:
     """Keys' kernel at distances from 1 to 2."""
     value = fma(splat(np.float32(-0.5)), distance, splat(np.float32(2.5)))
     return fma(fma(value, distance, splat(np.float32(-4))), distance, splat(np.float32(2)))
 
 
 @inlined
-def _cubic(distance):
+def _cubic(distance: FloatVector) -> FloatVector:
     """Keys' kernel at any distance d: e^2 (e - 1) / 2 + b^2 (1 - 2 b), e = max(2 - |d|, 0), b = max(1 - |d|, 0)."""
-    one, zero = splat(np.float32(1)), splat(np.float32(0))
+    ones, zero = splat(np.float32(1)), splat(np.float32(0))
     e = maximum(splat(np.float32(2)) - absolute(distance), zero)
-    e_1 = e - one
+    e_1 = e - ones
     b = maximum(e_1, zero)
-    return fma(e * e * e_1, splat(np.float32(0.5)), b * b * fma(splat(np.float32(-2)), b, one))
+    return fma(e * e * e_1, splat(np.float32(0.5)), b * b * fma(splat(np.float32(-2)), b, ones))
 
 
 @inlined
-def _clamped(x, limit):
-    """Cut to 0 ... limit."""
+def _clamped(x: FloatVector, limit: float | np.float32) -> FloatVector:
+    """Clipped to 0 ... limit."""
     return minimum(maximum(x, splat(np.float32(0))), splat(np.float32(limit)))
 
 
-def _picked_by(take):
-    """A function that picks four neighbours of each pixel along a row and weighs them, by a way to take."""
+def _picked_by(take: Callable[..., FloatVector]) -> Callable[..., FloatVector]:
+    """Makes a function that sums four neighbours of each pixel along a row, weighted. `take` fetches them."""
 
     @inlined
-    def picked(image, at, columns, weights):
+    def picked(
+        image: FloatPointer, at: int, columns: tuple[IntegerVector, ...], weights: tuple[FloatVector, ...]
+    ) -> FloatVector:
         value = take(image, at, columns[0]) * weights[0]
         value = fma(take(image, at, columns[1]), weights[1], value)
         value = fma(take(image, at, columns[2]), weights[2], value)
@@ -196,47 +233,47 @@ _fetched = _picked_by(gather)
 
 
 @inlined
-def _weights_of(t):
-    """Of four neighbouring pixels, for a place that lies t beyond the second."""
-    one = splat(np.float32(1))
-    return _far(t + one), _near(t), _near(one - t), _far(splat(np.float32(2)) - t)
+def _weights_of(t: FloatVector) -> tuple[FloatVector, ...]:
+    """The weights of four neighbouring pixels, for a place t to the right of the second."""
+    ones = splat(np.float32(1))
+    return _far(t + ones), _near(t), _near(ones - t), _far(splat(np.float32(2)) - t)
 
 
 @inlined
-def _place_of(state, y, x0):
+def _place_of(state: State, y: int, x0: int) -> tuple[FloatVector, FloatVector]:
     """Where sixteen pixels of row y have moved to by u: x and y."""
     lines, line = _lines_of(state, y), line_of(state.width)
     x = splat(np.float32(x0)) + lanes() + load(lines, x0 + U1 * line)
     y = splat(np.float32(y)) + load(lines, x0 + U2 * line)
-    # Two pixels outside and further out there is nothing but the border's colour.
+    # Two or more pixels outside the picture, every pixel has the border's colour.
     x = minimum(maximum(x, splat(np.float32(-2))), splat(np.float32(state.width + 1)))
     return x, minimum(maximum(y, splat(np.float32(-2))), splat(np.float32(state.height + 1)))
 
 
 @inlined
-def _columns_of(left, inside, first, width):
-    """The four columns from left - 1 on, counted from `first`; those outside the image are its first or its last."""
+def _columns_of(left: FloatVector, inside: bool, first: int, width: int) -> tuple[IntegerVector, ...]:
+    """The four columns from left - 1 on, relative to `first`; those outside the image become its first or last."""
     base = splat(np.float32(first))
     if inside:
-        one, column = splat_integer(np.int32(1)), to_integers(left - base)
-        return column - one, column, column + one, column + one + one
-    one, rightmost = splat(np.float32(1)), np.float32(width - 1)
+        ones, column = splat_integer(np.int32(1)), to_integers(left - base)
+        return column - ones, column, column + ones, column + ones + ones
+    ones, rightmost = splat(np.float32(1)), np.float32(width - 1)
     return (
-        to_integers(_clamped(left - one, rightmost) - base),
+        to_integers(_clamped(left - ones, rightmost) - base),
         to_integers(_clamped(left, rightmost) - base),
-        to_integers(_clamped(left + one, rightmost) - base),
-        to_integers(_clamped(left + one + one, rightmost) - base),
+        to_integers(_clamped(left + ones, rightmost) - base),
+        to_integers(_clamped(left + ones + ones, rightmost) - base),
     )
 
 
 @inlined
-def _aimed(state, y0, x0):
+def _aimed(state: State, y0: int, x0: int) -> Aim:
     """Where in I1 the sixteen pixels of row y0 from x0 on have moved to.
 
     Returns:
-      The first row and the first column that they need; how many rows, 0 if they lie too far apart for `take`;
-      whether they lie so near that `take_near` will do; the place of each in y; for each its four columns, counted
-      from the first, and their weights.
+      The first row and the first column that they need; how many rows, 0 if they are too far apart for `take`;
+      whether they are near enough for `take_near`; each pixel's place in y; each pixel's four columns, relative
+      to the first, and their weights.
     """
     x, y = _place_of(state, y0, x0)
     left, top = floor(x), floor(y)
@@ -253,9 +290,9 @@ def _aimed(state, y0, x0):
     return first_row, first, rows, is_near, y, columns, weights
 
 
-@apart
-def _scattered(state, y0, x0):
-    """I1, I1x and I1y where sixteen pixels have moved to, wherever that is."""
+@not_inlined
+def _scattered(state: State, y0: int, x0: int) -> tuple[FloatVector, FloatVector, FloatVector]:
+    """I1, I1x and I1y where sixteen pixels have moved to, however far apart."""
     line = line_of(state.width)
     plane = state.height * line
     x, y = _place_of(state, y0, x0)
@@ -274,24 +311,24 @@ def _scattered(state, y0, x0):
     return I1w, I1wx, I1wy
 
 
-def _warped_by(take):
-    """`_warped`, for pixels whose columns are in reach of a way to take."""
+def _warped_by(take: Callable[..., FloatVector]) -> Callable[..., tuple[FloatVector, FloatVector, FloatVector]]:
+    """Makes `_warped` for pixels whose columns are within the reach of `take`."""
 
     picked = _picked_by(take)
 
     @inlined
-    def warped(state, aim):
+    def warped(state: State, aim: Aim) -> tuple[FloatVector, FloatVector, FloatVector]:
         first_row, first, rows, _, y, columns, weights = aim
-        line, one = line_of(state.width), splat(np.float32(1))
+        line, ones = line_of(state.width), splat(np.float32(1))
         plane = state.height * line
         I1w, I1wx, I1wy = splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0))
         row_y = splat(np.float32(first_row))
         for row in range(first_row, first_row + rows):
             at = MARGIN + min(max(row, 0), state.height - 1) * line + first
-            # Zero for rows that a pixel has nothing to do with. The same bits as in `_scattered`: which of the two
-            # computes a pixel is up to the instruction set.
+            # Zero for rows that a pixel does not need. The bits must be those of `_scattered`, because which of the two
+            # computes a pixel depends on the instruction set.
             weight = _cubic(y - row_y)
-            row_y = row_y + one
+            row_y = row_y + ones
             I1w = fma(picked(state.I1, at, columns, weights), weight, I1w)
             I1wx = fma(picked(state.I1, at + plane, columns, weights), weight, I1wx)
             I1wy = fma(picked(state.I1, at + 2 * plane, columns, weights), weight, I1wy)
@@ -304,7 +341,7 @@ _warped_near, _warped_far = _warped_by(take_near), _warped_by(take)
 
 
 @inlined
-def _warped(state, y0, x0, aim):
+def _warped(state: State, y0: int, x0: int, aim: Aim) -> tuple[FloatVector, FloatVector, FloatVector]:
     """I1, I1x and I1y where sixteen pixels have moved to."""
     _, _, rows, is_near, _, _, _ = aim
     if rows == 0:
@@ -315,7 +352,9 @@ def _warped(state, y0, x0, aim):
 
 
 @inlined
-def _stored(state, settings, y, x0, warped):
+def _stored(
+    state: State, settings: Settings, y: int, x0: int, warped: tuple[FloatVector, FloatVector, FloatVector]
+) -> None:
     """Stores the four fields of the threshold operator for sixteen pixels."""
     line = line_of(state.width)
     lines, block = _lines_of(state, y), moved(_blocks_of(state, y), x0 // LANES * BLOCK)
@@ -325,21 +364,21 @@ def _stored(state, settings, y, x0, warped):
     rho = I1w - I1wx * u1 - I1wy * u2 - I0
     grad = fma(I1wx, I1wx, I1wy * I1wy)
     g, zero = sqrt(grad), splat(np.float32(0))
-    # A flat place tells nothing of the motion, nor do the columns that rounding added. (OpenCV has it push by at most
+    # Flat places and the padding say nothing about the motion. (In OpenCV a flat place changes u by at most
     # lambda theta sqrt(FLT_EPSILON), 0.00002 px at the defaults.)
     inside = less(splat(np.float32(x0)) + lanes(), splat(np.float32(state.width)))
-    tells = less(splat(FLT_EPSILON), select(inside, grad, zero))
-    inverse = select(tells, splat(np.float32(1)) / g, zero)
+    textured = less(splat(FLT_EPSILON), select(inside, grad, zero))
+    inverse = select(textured, splat(np.float32(1)) / g, zero)
     store(block, RHO, rho * inverse)
     store(block, NX, I1wx * inverse)
     store(block, NY, I1wy * inverse)
     store(block, BOUND, g * splat(np.float32(settings.lambda_ * settings.theta)))
 
 
-@apart
-def _linearise(state, settings, y):
-    """Row y of what the threshold operator takes. Three vectors are under way at a time, at three stages."""
-    stand_apart()
+@not_inlined
+def _linearise(state: State, settings: Settings, y: int) -> None:
+    """Computes row y of the threshold operator's fields. Three vectors are in progress at a time, at three stages."""
+    align_stack()
     aim, warped = _aimed(state, y, 0), (splat(np.float32(0)), splat(np.float32(0)), splat(np.float32(0)))
     for x0 in range(0, state.width, LANES):
         next_aim = _aimed(state, y, x0 + LANES)
@@ -350,9 +389,9 @@ def _linearise(state, settings, y):
     _stored(state, settings, y, padded(state.width) - LANES, warped)
 
 
-@apart
-def _clear_dual(state, y):
-    """Row y of p, to zero."""
+@not_inlined
+def _clear_dual(state: State, y: int) -> None:
+    """Sets row y of p to zero."""
     lines, blocks = _lines_of(state, y), _blocks_of(state, y)
     line, zero = line_of(state.width), splat(np.float32(0))
     for x in range(0, state.width, LANES):
@@ -366,22 +405,24 @@ def _clear_dual(state, y):
 
 
 @inlined
-def _reciprocal(x):
-    """1 / x to 1e-7: a step of third order from a guess good to 5%, then one of Newton's.
+def _reciprocal(x: FloatVector) -> FloatVector:
+    """1 / x to 1e-7: a third-order step from a guess good to 5%, then a Newton step.
 
-    A cheaper one, good to 1e-6, was tried: its errors all lean to one side, and more pixels came
-    out different from the reference.
+    A cheaper version, good to 1e-6, was tried: its errors all have the same sign, and more pixels differed from the
+    reference.
     """
-    one = splat(np.float32(1))
+    ones = splat(np.float32(1))
     y = reciprocal_guess(x)
-    error = fma(-x, y, one)
+    error = fma(-x, y, ones)
     y = fma(y, fma(error, error, error), y)
-    return fma(y, fma(-x, y, one), y)
+    return fma(y, fma(-x, y, ones), y)
 
 
 @inlined
-def _primal(lines, block, block_above, x, line):
-    """v from u, and the new u from v and p: sixteen pixels. Returns the old u and the new."""
+def _primal(
+    lines: FloatPointer, block: FloatPointer, block_above: FloatPointer, x: int, line: int
+) -> tuple[FloatVector, ...]:
+    """For sixteen pixels: v from u, then the new u from v and p. Returns the old u and the new u."""
     u1, u2 = load(lines, x + U1 * line), load(lines, x + U2 * line)
     nx, ny, bound = load(block, NX), load(block, NY), load(block, BOUND)
     rho = fma(ny, u2, fma(nx, u1, load(block, RHO)))
@@ -394,8 +435,10 @@ def _primal(lines, block, block_above, x, line):
 
 
 @inlined
-def _dual_begun(lines, x, line, below1, below2):
-    """The gradient of u at sixteen pixels, and its lengths; below1 and below2 are u one row down."""
+def _dual_begun(
+    lines: FloatPointer, x: int, line: int, below1: FloatVector, below2: FloatVector
+) -> tuple[FloatVector, ...]:
+    """The gradients of u1 and u2 at sixteen pixels, and their lengths; below1 and below2 are u a row further down."""
     u1, u2 = load(lines, x + U1 * line), load(lines, x + U2 * line)
     u1x, u1y = load(lines, x + U1 * line + 1) - u1, below1 - u1
     u2x, u2y = load(lines, x + U2 * line + 1) - u2, below2 - u2
@@ -403,11 +446,19 @@ def _dual_begun(lines, x, line, below1, below2):
 
 
 @inlined
-def _dual_ended(lines, block, x, line, gradients, tau, taut):
-    """The new p, theta times, from what `_dual_begun` found."""
+def _dual_ended(
+    lines: FloatPointer,
+    block: FloatPointer,
+    x: int,
+    line: int,
+    gradients: tuple[FloatVector, ...],
+    tau: FloatVector,
+    taut: FloatVector,
+) -> None:
+    """Stores the new p, times theta, from the result of `_dual_begun`."""
     u1x, u1y, u2x, u2y, length1, length2 = gradients
-    one = splat(np.float32(1))
-    ng1, ng2 = fma(taut, length1, one), fma(taut, length2, one)
+    ones = splat(np.float32(1))
+    ng1, ng2 = fma(taut, length1, ones), fma(taut, length2, ones)
     r = _reciprocal(ng1 * ng2)
     r1, r2 = r * ng2, r * ng1
     store(lines, x + P11 * line, fma(tau, u1x, load(lines, x + P11 * line)) * r1)
@@ -417,20 +468,31 @@ def _dual_ended(lines, block, x, line, gradients, tau, taut):
 
 
 @inlined
-def _change_of(u1, u2, new1, new2):
+def _change_of(u1: FloatVector, u2: FloatVector, new1: FloatVector, new2: FloatVector) -> FloatVector:
     """|u - u_old|^2 of sixteen pixels."""
     d1, d2 = new1 - u1, new2 - u2
     return fma(d1, d1, d2 * d2)
 
 
-def _row_of(is_measured: bool):
-    """`_row`, which measures the change, or which does not and loses no time over it."""
+def _row_of(is_measured: bool) -> Callable[..., float]:
+    """Makes `_row` in two versions; the one that does not measure the change is faster."""
 
-    @apart
-    def row(lines, blocks, lines_above, blocks_above, has_u, has_p, width, line, tau, taut):
-        """u in this row and p in the row above, where there are such rows. Returns the change of u."""
-        stand_apart()
-        # Sixteen pixels behind: of the last vector only the pixels of the picture count.
+    @not_inlined
+    def row(
+        lines: FloatPointer,
+        blocks: FloatPointer,
+        lines_above: FloatPointer,
+        blocks_above: FloatPointer,
+        has_u: bool,
+        has_p: bool,
+        width: int,
+        line: int,
+        tau: FloatVector,
+        taut: FloatVector,
+    ) -> float:
+        """Computes u in this row and p in the row above, where these rows exist. Returns the change of u."""
+        align_stack()
+        # Added a vector later, because only those pixels of the last vector count that are in the picture.
         change, latest = splat(np.float32(0)), splat(np.float32(0))
         if has_u and has_p:
             u1, u2, new1, new2 = _primal(lines, blocks, blocks_above, 0, line)
@@ -463,13 +525,13 @@ def _row_of(is_measured: bool):
                 blocks, blocks_above = moved(blocks, BLOCK), moved(blocks_above, BLOCK)
         else:
             for x in range(0, width, LANES):
-                # Below the last row u is as in it.
+                # Below the last row, u repeats the last row.
                 u1, u2 = load(lines_above, x + U1 * line), load(lines_above, x + U2 * line)
                 begun = _dual_begun(lines_above, x, line, u1, u2)
                 _dual_ended(lines_above, blocks_above, x, line, begun, tau, taut)
                 blocks_above = moved(blocks_above, BLOCK)
         if has_u:
-            # Right of the last pixel u is as in it.
+            # Right of the last pixel, u repeats that pixel.
             lines[U1 * line + width] = lines[U1 * line + width - 1]
             lines[U2 * line + width] = lines[U2 * line + width - 1]
         if is_measured:
@@ -483,9 +545,9 @@ def _row_of(is_measured: bool):
 _row, _measured_row = _row_of(False), _row_of(True)
 
 
-@apart
-def _iterate_together(state, settings, begin, count, measured, rows):
-    """`count` iterations in one pass, each a row behind the one before it. Returns the change in the last."""
+@not_inlined
+def _iterate_together(state: State, settings: Settings, begin: int, count: int, measured: bool, rows: int) -> float:
+    """Does `count` iterations in one pass, each a row behind the previous. Returns the change in the last."""
     height, width, line = state.height, state.width, line_of(state.width)
     tau, taut = splat(np.float32(settings.tau)), splat(np.float32(settings.tau / settings.theta))
     change = 0.0
@@ -510,7 +572,7 @@ def _iterate_together(state, settings, begin, count, measured, rows):
 
 
 @inlined
-def iterate(state, settings, begin, count, measured):
+def iterate(state: State, settings: Settings, begin: int, count: int, measured: bool) -> float:
     together = max(2, L2_BYTES // (row_of(state.width) * 4))
     passes = -(-count // together)
     rows = max(1, L1_BYTES // (row_of(state.width) * 4) - 1)
@@ -528,8 +590,10 @@ def iterate(state, settings, begin, count, measured):
 
 
 @inlined
-def _resized_row(row, plan, columns, result, at, width, scale):
-    """One row to another width."""
+def _resized_row(
+    row: FloatPointer, plan: Plan, columns: int, result: FloatPointer, at: int, width: int, scale: FloatVector
+) -> None:
+    """Resizes a row to another width."""
     share = pointer(plan.share, 0)
     for x in range(0, width, LANES):
         first, last = plan.before[columns + x], plan.after[columns + x + LANES - 1]
@@ -543,9 +607,22 @@ def _resized_row(row, plan, columns, result, at, width, scale):
         store(result, at + x, fma(load(share, columns + x), b - a, a) * scale)
 
 
-@apart
-def _resize(image, step, old_width, row, plan, rows, columns, result, result_step, height, width, scale):
-    """Bilinear, and times `scale`: an image whose rows begin at every `step`, to one of another size."""
+@not_inlined
+def _resize(
+    image: FloatPointer,
+    step: int,
+    old_width: int,
+    row: FloatPointer,
+    plan: Plan,
+    rows: int,
+    columns: int,
+    result: FloatPointer,
+    result_step: int,
+    height: int,
+    width: int,
+    scale: float | np.float32,
+) -> None:
+    """Resizes an image bilinearly and multiplies it by `scale`. The steps are the distances between rows."""
     scales = splat(np.float32(scale))
     for y in range(height):
         above, below = plan.before[rows + y] * step, plan.after[rows + y] * step
@@ -556,9 +633,9 @@ def _resize(image, step, old_width, row, plan, rows, columns, result, result_ste
         _resized_row(row, plan, columns, result, y * result_step, width, scales)
 
 
-@apart
-def _centred_gradient(image, height, width):
-    """Behind an image, its gradient in x and then in y."""
+@not_inlined
+def _centred_gradient(image: FloatPointer, height: int, width: int) -> None:
+    """Writes the gradient of an image behind it, first in x, then in y."""
     line = line_of(width)
     dx, dy = height * line, 2 * height * line
     half = splat(np.float32(0.5))
@@ -573,8 +650,8 @@ def _centred_gradient(image, height, width):
             image[dx + row + x] = (right - left) * np.float32(0.5)
 
 
-def _fill_pyramid(frame, plan, pyramid, scratch):
-    """A frame, uint8 [H, W], in each of the sizes, and the gradients of each."""
+def _fill_pyramid(frame: np.ndarray, plan: Plan, pyramid: np.ndarray, scratch: np.ndarray) -> None:
+    """Writes a frame, uint8 [H, W], into a pyramid, in each of the sizes, and the gradients of each."""
     row = pointer(scratch, 0)
     for level in range(len(plan.levels)):
         of = plan.levels[level]
@@ -595,19 +672,19 @@ def _fill_pyramid(frame, plan, pyramid, scratch):
 
 
 @inlined
-def levels(pair):
+def levels(pair: Pair) -> int:
     return len(pair.plan.levels)
 
 
 @inlined
-def state_of(pair, level):
+def state_of(pair: Pair, level: int) -> State:
     of = pair.plan.levels[level]
     I0, I1 = pointer(pair.pyramid0, of[IMAGE]), pointer(pair.pyramid1, of[IMAGE])
     return State(pointer(pair.fields, of[FIELDS_AT]), I0, I1, of[HEIGHT], of[WIDTH])
 
 
 @inlined
-def rest(pair):
+def rest(pair: Pair) -> None:
     state = state_of(pair, levels(pair) - 1)
     line = line_of(state.width)
     for y in range(state.height):
@@ -616,8 +693,8 @@ def rest(pair):
             store(_lines_of(state, y), x + U2 * line, splat(np.float32(0)))
 
 
-@apart
-def enlarge(pair, level):
+@not_inlined
+def enlarge(pair: Pair, level: int) -> None:
     plan, of = pair.plan, pair.plan.levels[level]
     old, new = state_of(pair, level + 1), state_of(pair, level)
     for u in (U1, U2):
@@ -633,8 +710,8 @@ def enlarge(pair, level):
 solve = inlined(tvl1.over(globals(), tvl1.solve))
 
 
-def _flow(pair, settings, flow):
-    """u between a pair of frames, to flow, float32 [H, W, 2]. Returns the iterations of all pixels."""
+def _flow(pair: Pair, settings: Settings, flow: np.ndarray) -> int:
+    """Computes u between a pair of frames into `flow`, float32 [H, W, 2]. Returns the iterations of all pixels."""
     work = coarse_to_fine(pair, settings)
     state = state_of(pair, 0)
     line = line_of(state.width)
@@ -650,42 +727,47 @@ coarse_to_fine = inlined(tvl1.over(globals(), tvl1.coarse_to_fine))
 fill_pyramid, flow_between = compiled(_fill_pyramid), compiled(_flow)
 
 
-# Room to work in -----------------------------------------------------------------------------------
+# Working memory -----------------------------------------------------------------------------------
 
 
 class Workspace:
-    """What the kernels need for frames of one size, made once: two pyramids, that of the last frame and that
-    of the one before, and the fields of each level."""
+    """The kernels' memory for frames of one size: the pyramids of the last two frames, and the fields of each level."""
 
-    def __init__(self, height: int, width: int, parameters: TVL1):
+    def __init__(self, height: int, width: int, parameters: TVL1) -> None:
         self.key = height, width, parameters
         self.settings = tvl1.settings_of(parameters)
-        self.plan, image_numbers, field_numbers = _planned(tvl1.level_sizes(height, width, parameters), parameters)
+        self.plan, image_numbers, field_numbers = _plan_for(tvl1.level_sizes(height, width, parameters), parameters)
         self._pyramids = [aligned(image_numbers) for _ in range(2)]
         self._fields = aligned(field_numbers)
         self._row = aligned(padded(width) + REACH)
 
     def add(self, frame: np.ndarray) -> None:
-        """Takes the next frame, uint8 [H, W]."""
+        """Adds the next frame, uint8 [H, W]."""
         self._pyramids.reverse()
         fill_pyramid(frame, self.plan, self._pyramids[1], self._row)
 
     def flow(self) -> tuple[np.ndarray, int]:
-        """To the last frame from the one before: float32 [H, W, 2], (dx, dy) px; and what `coarse_to_fine` returns."""
+        """Computes the flow to the last frame from the frame before it.
+
+        Returns:
+          float32 [H, W, 2], (dx, dy) in pixels; and what `coarse_to_fine` returns.
+        """
         flow = np.empty((*self.key[:2], 2), np.float32)
-        return flow, flow_between(Pair(self.plan, self._fields, *self._pyramids, self._row), self.settings, flow)
+        pyramid0, pyramid1 = self._pyramids
+        pair = Pair(self.plan, self._fields, pyramid0, pyramid1, self._row)
+        return flow, flow_between(pair, self.settings, flow)
 
 
 def aligned(numbers: int) -> np.ndarray:
-    """float32 [numbers], zeros, the first at the beginning of a cache line."""
+    """Zeros, float32 [numbers], of which the first is at the beginning of a cache line."""
     room = np.zeros(numbers + LANES, np.float32)
     begin = -room.ctypes.data % (LANES * 4) // 4
     return room[begin : begin + numbers]
 
 
-def _planned(sizes: list[tuple[int, int]], parameters: TVL1) -> tuple[Plan, int, int]:
-    """The plan for these sizes, and how many numbers a pyramid and the fields take."""
-    tables = [], [], []
+def _plan_for(sizes: list[tuple[int, int]], parameters: TVL1) -> tuple[Plan, int, int]:
+    """The plan for these sizes of levels, and how many numbers a pyramid and the fields take."""
+    tables: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = [], [], []
     levels = np.zeros((len(sizes), 8), np.int64)
     images, fields = LANES, 0
     for level, (height, width) in enumerate(sizes):
@@ -707,12 +789,17 @@ def _planned(sizes: list[tuple[int, int]], parameters: TVL1) -> tuple[Plan, int,
         share.astype(np.float32),
         np.float32(1 / parameters.scale_step),
     )
-    # `take` and the last vector of a line reach beyond what they need.
+    # `take` and the last vector of a line read beyond what they need.
     return plan, images + REACH, fields + REACH
 
 
-def _add_tables(tables, new: tuple[int, int], old: tuple[int, int], strides: tuple[float, float]) -> list[int]:
-    """Adds what `tvl1.neighbours` gives, for rows and for columns; returns where the two begin."""
+def _add_tables(
+    tables: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]],
+    new: tuple[int, int],
+    old: tuple[int, int],
+    strides: tuple[float, float],
+) -> list[int]:
+    """Appends the results of `tvl1.neighbours` for rows and for columns; returns where the two begin."""
     begins = []
     for length, of, stride in zip((new[0], padded(new[1])), old, strides):
         begins.append(sum(map(len, tables[0])))

@@ -1,8 +1,8 @@
 """The kernels of TV-L1 in NumPy: the reference, in the order of the papers, written to be read.
 
-OpenCV has TV-L1 twice, and the two differ; `Rule` names how. `CUDA_RULE` is what Carreira & Zisserman
-used and what the engine `tvl1` computes. `CPU_RULE` with float32 gives what `cv2.optflow` gives, which
-is how we know that the mathematics they share is right. Line numbers are opencv_contrib's at 2a5154a:
+OpenCV has two TV-L1 classes, which differ; `Rule` lists how. `CUDA_RULE` is what Carreira & Zisserman used and what
+the engine `tvl1` computes. `CPU_RULE` with float32 gives the flow of `cv2.optflow` bit for bit, which shows that the
+mathematics common to both is right. Line numbers refer to opencv_contrib at 2a5154a:
 C for modules/optflow/src/tvl1flow.cpp, K for modules/cudaoptflow/src/cuda/tvl1flow.cu.
 
 All fields of a level are [H, W]; flow is in pixels of that level, x before y.
@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import DTypeLike
 
 from kinetics_prep.flow import tvl1
 from kinetics_prep.flow.parameters import TVL1
@@ -24,13 +25,13 @@ from kinetics_prep.flow.tvl1 import Settings
 class Rule:
     """Where OpenCV's two classes differ."""
 
-    resize: Callable
+    resize: Callable[[np.ndarray, tuple[int, int], tuple[float, float]], np.ndarray]
     """(image, (height, width), old pixels per new one in y and x) -> image."""
-    sample: Callable
+    sample: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     """(image, y, x) -> the image at these places, by cubic interpolation."""
-    next_measured: Callable
+    next_measured: Callable[[int, float, float, int], tuple[int, bool]]
     """When the change of the flow is measured; see `tvl1.next_measured`."""
-    total: Callable
+    total: Callable[[np.ndarray], float]
     """Sums the change over the pixels."""
 
 
@@ -38,7 +39,7 @@ class Rule:
 
 
 def resize_at_corners(image: np.ndarray, size: tuple[int, int], stride: tuple[float, float]) -> np.ndarray:
-    """Bilinear, the first pixels upon each other (K, resize of cudawarping); see `tvl1.neighbours`."""
+    """Bilinear; the first pixels coincide (K, resize of cudawarping); see `tvl1.neighbours`."""
     for axis in (0, 1):
         before, after, share = tvl1.neighbours(size[axis], image.shape[axis], stride[axis])
         share = np.expand_dims(share.astype(image.dtype), 1 - axis)
@@ -47,7 +48,7 @@ def resize_at_corners(image: np.ndarray, size: tuple[int, int], stride: tuple[fl
 
 
 def resize_at_centres(image: np.ndarray, size: tuple[int, int], stride: tuple[float, float]) -> np.ndarray:
-    """Bilinear, the centres of the outer pixels half a pixel from the border: `cv2.resize` (C479)."""
+    """Bilinear; the centres of the outer pixels are half a pixel from the border: `cv2.resize` (C479)."""
     return cv2.resize(image, None, fx=1 / stride[1], fy=1 / stride[0], interpolation=cv2.INTER_LINEAR)
 
 
@@ -59,7 +60,7 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def sample_clamped(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """By `cubic` at the exact place; outside the image its border goes on (K106)."""
+    """By `cubic` at the exact place; outside the image, the value of its border (K106)."""
     height, width = image.shape
     top, left = np.floor(y).astype(int) - 1, np.floor(x).astype(int) - 1
     value = np.zeros_like(y)
@@ -83,7 +84,7 @@ def every_iteration(n: int, previous: float, threshold: float, iterations: int) 
 
 
 def total_in_order(change: np.ndarray) -> float:
-    """The sum as a single loop takes it, in the precision of the numbers (C1028)."""
+    """The sum in the order of a single loop, in the precision of its numbers (C1028)."""
     return float(np.add.accumulate(change.ravel())[-1])
 
 
@@ -96,7 +97,7 @@ CPU_RULE = Rule(resize_at_centres, sample_in_table, every_iteration, total_in_or
 
 @dataclasses.dataclass
 class State:
-    """One level: what is given of the two frames, and what is sought."""
+    """One level of two frames: the images, the flow, and what the steps compute on the way."""
 
     rule: Rule
     I0: np.ndarray
@@ -105,10 +106,20 @@ class State:
     I1y: np.ndarray
     u1: np.ndarray
     u2: np.ndarray
+    # Set by `clear_dual` and `dual`:
+    p11: np.ndarray = dataclasses.field(init=False)
+    p12: np.ndarray = dataclasses.field(init=False)
+    p21: np.ndarray = dataclasses.field(init=False)
+    p22: np.ndarray = dataclasses.field(init=False)
+    # Set by `linearise`:
+    I1wx: np.ndarray = dataclasses.field(init=False)
+    I1wy: np.ndarray = dataclasses.field(init=False)
+    grad: np.ndarray = dataclasses.field(init=False)
+    rho_c: np.ndarray = dataclasses.field(init=False)
 
 
 def centred_gradient(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(d/dx, d/dy): half the difference of the two neighbours; beyond the border its pixels go on."""
+    """(d/dx, d/dy): half the difference of the two neighbours; beyond the border its pixels repeat."""
     padded = np.pad(image, 1, mode="edge")
     return (
         (padded[1:-1, 2:] - padded[1:-1, :-2]) * image.dtype.type(0.5),
@@ -117,7 +128,7 @@ def centred_gradient(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def forward_gradient(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(d/dx, d/dy): the next pixel less this one; zero at the last."""
+    """(d/dx, d/dy): the next pixel minus this one; zero at the last."""
     ux, uy = np.zeros_like(u), np.zeros_like(u)
     ux[:, :-1] = u[:, 1:] - u[:, :-1]
     uy[:-1] = u[1:] - u[:-1]
@@ -135,7 +146,7 @@ def divergence(p1: np.ndarray, p2: np.ndarray) -> np.ndarray:
 
 
 def pixels(state: State) -> int:
-    """Of the level."""
+    """How many pixels the level has."""
     return state.I0.size
 
 
@@ -181,7 +192,7 @@ def dual(state: State, settings: Settings) -> None:
     state.p21, state.p22 = _dual_of(state.u2, state.p21, state.p22, taut)
 
 
-def _dual_of(u: np.ndarray, p1: np.ndarray, p2: np.ndarray, taut) -> tuple[np.ndarray, np.ndarray]:
+def _dual_of(u: np.ndarray, p1: np.ndarray, p2: np.ndarray, taut: np.floating) -> tuple[np.ndarray, np.ndarray]:
     ux, uy = forward_gradient(u)
     g = np.hypot(ux, uy)
     ng = 1 + taut * g
@@ -189,12 +200,12 @@ def _dual_of(u: np.ndarray, p1: np.ndarray, p2: np.ndarray, taut) -> tuple[np.nd
 
 
 def measured_next(state: State, n: int, previous: float, threshold: float, iterations: int) -> tuple[int, bool]:
-    """As the rule has it."""
+    """See `tvl1.measured_next`."""
     return state.rule.next_measured(n, previous, threshold, iterations)
 
 
 def iterate(state: State, settings: Settings, begin: int, count: int, measured: bool) -> float:
-    """`count` iterations, see `tvl1.iterate`."""
+    """See `tvl1.iterate`."""
     if begin == tvl1.LEVEL:
         clear_dual(state)
     if begin != tvl1.GO_ON:
@@ -216,34 +227,39 @@ class Pair:
     parameters: TVL1
     pyramid0: list[np.ndarray]
     pyramid1: list[np.ndarray]
-    u: list[tuple[np.ndarray, np.ndarray] | None]
-    """Of each level, once it is reached."""
+    u: dict[int, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    """The flow (u1, u2) of each level that has been reached, by its number."""
 
 
-def pyramid(frame: np.ndarray, parameters: TVL1, rule: Rule, dtype) -> list[np.ndarray]:
+def pyramid(frame: np.ndarray, parameters: TVL1, rule: Rule, dtype: DTypeLike) -> list[np.ndarray]:
     """The frame in each of the sizes, each made from the one before."""
+    (height, width), stride = frame.shape, 1 / parameters.scale_step
     images = [frame.astype(dtype)]
-    for size in tvl1.level_sizes(*frame.shape, parameters)[1:]:
-        images.append(rule.resize(images[-1], size, (1 / parameters.scale_step,) * 2))
+    for size in tvl1.level_sizes(height, width, parameters)[1:]:
+        images.append(rule.resize(images[-1], size, (stride, stride)))
     return images
 
 
 def levels(pair: Pair) -> int:
+    """How many levels the pyramids have."""
     return len(pair.pyramid0)
 
 
 def rest(pair: Pair) -> None:
     """Sets u to zero at the coarsest level."""
-    pair.u[-1] = np.zeros_like(pair.pyramid0[-1]), np.zeros_like(pair.pyramid0[-1])
+    coarsest = pair.pyramid0[-1]
+    pair.u[levels(pair) - 1] = np.zeros_like(coarsest), np.zeros_like(coarsest)
 
 
 def enlarge(pair: Pair, level: int) -> None:
-    """Brings u from the next coarser level to this one."""
-    old, new = pair.pyramid0[level + 1], pair.pyramid0[level]
-    stride = (old.shape[0] / new.shape[0], old.shape[1] / new.shape[1])
-    # It grows by the pyramid's step, not by what rounding made of that.
+    """Sets u at this level to that of the next coarser level, enlarged."""
+    new = pair.pyramid0[level]
+    (height, width), (old_height, old_width) = new.shape, pair.pyramid0[level + 1].shape
+    stride = old_height / height, old_width / width
+    # u grows by the pyramid's step, not by the ratio of the rounded sizes.
     scale = new.dtype.type(1 / pair.parameters.scale_step)
-    pair.u[level] = tuple(pair.rule.resize(u, new.shape, stride) * scale for u in pair.u[level + 1])
+    u1, u2 = (pair.rule.resize(u, (height, width), stride) * scale for u in pair.u[level + 1])
+    pair.u[level] = u1, u2
 
 
 def state_of(pair: Pair, level: int) -> State:
@@ -259,9 +275,9 @@ coarse_to_fine = tvl1.over(globals(), tvl1.coarse_to_fine)
 
 
 def flow_of_pair(
-    frame0: np.ndarray, frame1: np.ndarray, parameters: TVL1, rule: Rule = CUDA_RULE, dtype=np.float64
+    frame0: np.ndarray, frame1: np.ndarray, parameters: TVL1, rule: Rule = CUDA_RULE, dtype: DTypeLike = np.float64
 ) -> np.ndarray:
-    """The flow from one frame to another.
+    """Computes the flow from one frame to another.
 
     Args:
       frame0, frame1: uint8 [H, W], grey.
@@ -269,7 +285,7 @@ def flow_of_pair(
     Returns:
       `dtype` [H, W, 2], (dx, dy) px.
     """
-    pyramids = [pyramid(frame, parameters, rule, dtype) for frame in (frame0, frame1)]
-    pair = Pair(rule, parameters, *pyramids, u=[None] * len(pyramids[0]))
+    pyramid0, pyramid1 = (pyramid(frame, parameters, rule, dtype) for frame in (frame0, frame1))
+    pair = Pair(rule, parameters, pyramid0, pyramid1)
     coarse_to_fine(pair, tvl1.settings_of(parameters))
     return np.stack(pair.u[0], axis=-1)

@@ -6,7 +6,7 @@ import math
 from kinetics_prep.errors import BadOption
 
 SMALLEST, LARGEST = 1e-9, 1e6
-"""Of any parameter: far beyond what makes sense, and near enough for float32 to hold their quotients' squares."""
+"""Of any parameter: far outside what makes sense, and narrow enough that float32 holds the squares of quotients."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,24 +26,25 @@ class TVL1:
     scales: int = 5
     """Levels of the pyramid, at most."""
     scale_step: float = 0.8
-    """Size of a level over that of the one below."""
+    """Size of a level divided by that of the next finer one."""
     warps: int = 5
-    """Times the second frame is warped at each level."""
+    """How often the second frame is warped at each level."""
     epsilon: float = 0.01
     """Iterations stop when the mean squared change is below epsilon squared."""
     iterations: int = 300
-    """At most so many a warp."""
+    """Per warp, at most."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not 0 < value < math.inf:
                 raise BadOption(f"tvl1 {field.name} must be positive, got {value}")
             if not SMALLEST <= value <= LARGEST:
                 raise BadOption(f"tvl1 {field.name} must be {SMALLEST:g} to {LARGEST:g}, got {value:g}")
-            if type(field.default) is int and value != int(value):
+            kind: type = type(field.default)
+            if kind is int and value != int(value):
                 raise BadOption(f"tvl1 {field.name} must be whole, got {value}")
-            object.__setattr__(self, field.name, type(field.default)(value))
+            object.__setattr__(self, field.name, kind(value))
         if self.scale_step >= 1:
             raise BadOption(f"tvl1 scale_step must be under 1, got {self.scale_step}")
 
@@ -54,16 +55,16 @@ class TVL1:
         Raises:
           BadOption: if a word has another form, an unknown key, or a value of the wrong kind.
         """
-        kinds = {field.name.rstrip("_"): field for field in dataclasses.fields(cls)}
+        fields = {field.name.rstrip("_"): field for field in dataclasses.fields(cls)}
         values = {}
         for assignment in assignments:
             key, equals, value = assignment.partition("=")
-            field = kinds.get(key.strip().rstrip("_"))
+            field = fields.get(key.strip().rstrip("_"))
             if not equals or field is None:
-                raise BadOption(f"--tvl1 {assignment!r}: expected key=value with key one of {', '.join(kinds)}")
+                raise BadOption(f"--tvl1 {assignment!r}: expected key=value with key one of {', '.join(fields)}")
+            kind: type = type(field.default)
             try:
-                values[field.name] = type(field.default)(value)
+                values[field.name] = kind(value)
             except ValueError:
-                kind = type(field.default).__name__
-                raise BadOption(f"--tvl1 {assignment!r}: {key} must be of type {kind}") from None
+                raise BadOption(f"--tvl1 {assignment!r}: {key} must be of type {kind.__name__}") from None
         return cls(**values)

@@ -1,33 +1,34 @@
 // The kernels of TV-L1 for CUDA: float32, a block of threads for each pair of frames.
 //
-// Twins of `numpy_kernels` under CUDA_RULE and of `numba_kernels`: the same names, the same mathematics, and of the
-// second the same bits. Every operation is exact by IEEE 754, in the order in which the CPU takes it, and nothing is
-// fused but what says fmaf (compiled with -fmad=false). The scaling is that of numba_kernels, too: RHO, BOUND, NX and
-// NY stand for the threshold operator, and p is stored times theta.
+// The same kernels as in `numpy_kernels` under CUDA_RULE and in `numba_kernels`: the same names, the same mathematics,
+// and the bits of `numba_kernels`. Every operation is exact by IEEE 754 and in the CPU's order, and only fmaf is fused
+// (compiled with -fmad=false). The scaling is that of numba_kernels, too: RHO, BOUND, NX and NY express the threshold
+// operator, and p is stored times theta.
 //
-// One pair, one block. A block finds the flow of a pair from the coarsest level to the finest by itself, the stop rule
-// included, and then takes the next pair from a queue. So nothing waits for the host or for other blocks, and a clip
-// takes two launches. A GPU holds some hundred blocks at a time; a clip has 250 pairs, and several clips are under way
-// in streams of their own.
+// One pair, one block. A block computes the flow of a pair from the coarsest level to the finest by itself, including
+// the stop rule, and then takes the next pair from a queue. So nothing waits for the host or for other blocks, and a
+// clip takes two launches. A GPU holds some hundred blocks at a time; a clip has 250 pairs, and several clips are in
+// progress in streams of their own.
 //
-// One strip of columns, one warp. A warp takes a strip of SPAN columns down the picture, PIXELS of them a lane, and
-// does up to STAGES iterations on the way, each a row behind the one before it: the row above has its new p when u in
-// this row is done. What an iteration needs of the row above stays in registers, what it needs of the columns beside
-// comes from the next lane, and the four fields that do not change wait in shared memory for each stage in turn. A
-// lane reads there only what it wrote, so within a pass nobody waits for anybody.
+// One strip of columns, one warp. A warp takes a strip of SPAN columns down the picture, PIXELS columns per lane, and
+// does up to STAGES iterations on the way, each a row behind the previous iteration: the row above has its new p when u
+// in this row is done. What an iteration needs of the row above stays in registers; what it needs of the next columns
+// comes from the neighbouring lane; the four fields that do not change wait in shared memory for each stage in turn. A
+// lane reads there only what it wrote itself, so no lane waits for another within a pass.
 //
-// The edges of a strip go wrong by a column an iteration on each side, and its upper and lower end by a row: warps
-// overlap by that much, and keep what is right. So a pass reads one half of a pair of buffers and writes the other.
+// With each iteration, one column at each edge of a strip becomes wrong, and one row at its upper and lower end. So
+// strips overlap, and a warp stores only the right part. A pass therefore reads one half of a pair of buffers and
+// writes the other.
 //
-// In memory, sixteen columns of each field stand one after the other: a lane finds all fields of a row at fixed
-// distances from one address.
+// In memory, sixteen columns of each field are stored one field after another, so a lane finds all fields of a row at
+// fixed distances from one address.
 
 typedef unsigned char Byte;
 typedef long long Long;
 
-// STAGES, THREADS and BLOCKS_A_MULTIPROCESSOR come from cuda_kernels.py, which lays out memory by them.
+// STAGES, THREADS and BLOCKS_A_MULTIPROCESSOR come from cuda_kernels.py, which uses them to lay out memory.
 enum { WARP = 32, PIXELS = 2, SPAN = WARP * PIXELS, STEP = SPAN - 2 * STAGES };
-enum { LANES = 16 };  // columns that stand together; and, as on the CPU, what sums in x are made of
+enum { LANES = 16 };  // columns stored together; and, as on the CPU, partial sums in x
 
 enum { U1, U2, P11, P12, P21, P22, VARIABLES };
 enum { RHO, NX, NY, BOUND, CONSTANTS };
@@ -36,7 +37,7 @@ enum { FLOAT, SYMMETRIC, MEDIAPIPE, DENSEFLOW };
 
 static const float FLT_EPSILON_ = 1.1920929e-07f;
 
-// What a level is made of, as the host lays it out: int64 [levels, 4].
+// A level's place in memory, as the host computes it: int64 [levels, 4].
 struct Level {
     Long height, width, pitch;  // pitch: numbers from a row to the next
     Long at;                    // where in a pyramid its image begins; I1x and I1y follow it
@@ -49,7 +50,7 @@ struct Settings {
     double epsilon;
 };
 
-// One of a number of fields that stand together.
+// One of several fields that are stored together.
 struct Field {
     float *first;
     Long row;   // numbers from a row to the next
@@ -90,7 +91,7 @@ struct Neighbours {
     float share;
 };
 
-// As tvl1.neighbours, for one of the new pixels.
+// As tvl1.neighbours, for a single new pixel.
 __device__ Neighbours neighbours(int index, int of, double stride) {
     double place = index * stride;
     int before = (int)floor(place);
@@ -99,7 +100,7 @@ __device__ Neighbours neighbours(int index, int of, double stride) {
 
 __device__ float between(float a, float b, float share) { return fmaf(share, b - a, a); }
 
-// Bilinear, and times `scale`: an image to one of another size, by all threads of a block.
+// Resizes an image bilinearly and multiplies it by `scale`, with all threads of a block.
 __device__ void resize(Image image, Image result, double stride_y, double stride_x, float scale) {
     for (int y = threadIdx.x / WARP; y < result.height; y += blockDim.x / WARP) {
         Neighbours rows = neighbours(y, image.height, stride_y);
@@ -112,7 +113,7 @@ __device__ void resize(Image image, Image result, double stride_y, double stride
     }
 }
 
-// Behind an image, its gradient in x and then in y.
+// Writes the gradient of an image behind it, first in x, then in y.
 __device__ void centred_gradient(float *image, Long pitch, int height, int width) {
     float *dx = image + height * pitch, *dy = dx + height * pitch;
     for (int y = threadIdx.x / WARP; y < height; y += blockDim.x / WARP) {
@@ -129,7 +130,7 @@ __device__ Image image_of(float *pyramid, Level of) {
     return {{pyramid + of.at, of.pitch, LANES}, (int)of.height, (int)of.width};
 }
 
-// Frames, uint8 [frames, H, W], in each of the sizes, and the gradients of each: a block for each frame.
+// Writes frames, uint8 [frames, H, W], into pyramids, in each of the sizes with its gradients: a block per frame.
 // pyramids: float32 [frames, numbers].
 extern "C" __global__ void fill_pyramids(
     const Byte *frames, float *pyramids, Long numbers, const Level *levels, int level_count, double stride
@@ -183,7 +184,7 @@ __device__ void linearise(const State &state, const Settings &settings) {
     for (int y0 = threadIdx.x / WARP; y0 < state.height; y0 += blockDim.x / WARP) {
         for (int x0 = threadIdx.x % WARP; x0 < state.width; x0 += WARP) {
             float u1 = state.variable(U1).at(y0, x0), u2 = state.variable(U2).at(y0, x0);
-            // Two pixels outside and further out there is nothing but the border's colour.
+            // Two or more pixels outside the picture, every pixel has the border's colour.
             float x = clamped(x0 + u1, -2.0f, state.width + 1.0f), y = clamped(y0 + u2, -2.0f, state.height + 1.0f);
             float left = floorf(x), top = floorf(y), t = x - left;
             float weights[4] = {far_(t + 1.0f), near_(t), near_(1.0f - t), far_(2.0f - t)};
@@ -199,7 +200,7 @@ __device__ void linearise(const State &state, const Settings &settings) {
             }
             float rho = I1w - I1wx * u1 - I1wy * u2 - state.I0[(Long)y0 * state.pitch + x0];
             float grad = fmaf(I1wx, I1wx, I1wy * I1wy), g = __fsqrt_rn(grad);
-            // A flat place tells nothing of the motion; see numba_kernels.
+            // A flat place says nothing about the motion; see numba_kernels.
             float inverse = grad > FLT_EPSILON_ ? __fdiv_rn(1.0f, g) : 0.0f;
             state.constant(RHO).at(y0, x0) = rho * inverse;
             state.constant(NX).at(y0, x0) = I1wx * inverse;
@@ -217,12 +218,12 @@ __device__ void clear(const State &state, int from, int upto) {
 
 // Iterating -----------------------------------------------------------------------------------------
 
-// What varies, of a lane's pixels in one row.
+// The variables of a lane's pixels in one row.
 struct Row {
     float u1[PIXELS], u2[PIXELS], p11[PIXELS], p12[PIXELS], p21[PIXELS], p22[PIXELS];
 };
 
-// 1 / x to 1e-7, by the steps that numba_kernels takes.
+// 1 / x to 1e-7, by the steps of numba_kernels.
 __device__ float reciprocal(float x) {
     float y = __int_as_float(0x7EF311C3 - __float_as_int(x)), error = fmaf(-x, y, 1.0f);
     y = fmaf(y, fmaf(error, error, error), y);
@@ -237,9 +238,9 @@ __device__ float rsqrt_approx(float x) {
 }
 #endif
 
-// The square root, rounded as IEEE 754 has it, of a number that is neither tiny (2^-100 is not) nor infinite; without
-// the branches of __fsqrt_rn. Markstein's method ("Computation of elementary functions on the IBM RISC System/6000
-// processor", 1990): the guess may be as bad as PTX allows, 2^-22.9, on whatever GPU.
+// The square root, rounded as in IEEE 754, of a number of at least 2^-100 that is finite; without the branches of
+// __fsqrt_rn. Markstein's method ("Computation of elementary functions on the IBM RISC System/6000
+// processor", 1990): the guess may be as bad as PTX allows on any GPU, 2^-22.9.
 __device__ float sqrt_of(float x) {
     float y = rsqrt_approx(x), root = x * y, half = 0.5f * y;
     float error = fmaf(-root, half, 0.5f);
@@ -248,7 +249,7 @@ __device__ float sqrt_of(float x) {
     return fmaf(fmaf(-root, root, x), half, root);
 }
 
-// Of a gradient, by which p is divided: 1 + taut |gradient|. A length that 1 swallows counts as `least`.
+// The divisor of p, 1 + taut |gradient|. A length so small that rounding loses it counts as `least`.
 __device__ float ng_of(float ux, float uy, const Settings &settings) {
     return fmaf(settings.taut, sqrt_of(fmaxf(fmaf(ux, ux, uy * uy), settings.least)), 1.0f);
 }
@@ -261,17 +262,17 @@ __device__ float2 primal(float u1, float u2, const float *constant, float p11_x,
     return make_float2(fmaf(d, nx, u1) + p11_x + p12_y, fmaf(d, ny, u2) + p21_x + p22_y);
 }
 
-// One iteration's part in a row: u there, and p in the row above.
+// An iteration's part in a row: computes u there, and p in the row above.
 //
-// above: the row above, its u new and its p old; becomes this row, likewise.
-// row: this row as the last iteration left it; becomes the row above, all new.
-// constants: of this row, this lane's.
+// above: the row above, with the new u and the old p; becomes this row, in the same state.
+// row: this row after the previous iteration; becomes the row above, with the new u and p.
+// constants: this lane's constants in this row.
 __device__ void iterate_row(
     Row &above, Row &row, const float *constants, const Settings &settings, int x, int width, bool is_below, float *changes
 ) {
     const unsigned all = 0xFFFFFFFFu;
     Row here = row;
-    // What is left of the first pixel is zero. At the edge of a strip it is not, but that edge is nobody's.
+    // p left of the first pixel is zero. At the edge of a strip it is not, but no warp stores that edge.
     float left11 = __shfl_up_sync(all, row.p11[PIXELS - 1], 1), left21 = __shfl_up_sync(all, row.p21[PIXELS - 1], 1);
     if (x == 0) left11 = left21 = 0.0f;
     for (int k = 0; k < PIXELS; ++k) {
@@ -279,7 +280,7 @@ __device__ void iterate_row(
                           row.p21[k] - left21, row.p22[k] - above.p22[k]);
         left11 = row.p11[k];
         left21 = row.p21[k];
-        // Below the last row u is as in it.
+        // Below the last row, u repeats the last row.
         here.u1[k] = is_below ? above.u1[k] : u.x;
         here.u2[k] = is_below ? above.u2[k] : u.y;
         float d1 = here.u1[k] - row.u1[k], d2 = here.u2[k] - row.u2[k];
@@ -287,7 +288,7 @@ __device__ void iterate_row(
     }
     float right1 = __shfl_down_sync(all, above.u1[0], 1), right2 = __shfl_down_sync(all, above.u2[0], 1);
     for (int k = PIXELS - 1; k >= 0; --k) {
-        // Right of the last pixel u is as in it.
+        // Right of the last pixel, u repeats that pixel.
         bool is_last = x + k == width - 1;
         float u1 = above.u1[k], u2 = above.u2[k];
         float u1x = is_last ? 0.0f : right1 - u1, u1y = here.u1[k] - u1;
@@ -321,7 +322,7 @@ __device__ void store(const Row &row, float *at) {
         *(float2 *)(at + which * LANES) = make_float2(fields[which][0], fields[which][1]);
 }
 
-// Where the strips are: every one SPAN columns from `first`, of which it keeps those from `begin` to `end`.
+// Where a strip is: SPAN columns from `first` on, of which it stores those from `begin` to `end`.
 struct Strip {
     int first, begin, end;
 };
@@ -334,16 +335,16 @@ __device__ Strip strip_of(int index, int width) {
     return {first, index == 0 ? 0 : first + STAGES, is_last ? width : first + SPAN - STAGES};
 }
 
-// What a warp has before it: rows y0 to y1 of a strip.
+// A warp's task: rows y0 to y1 of a strip.
 struct Task {
     Strip strip;
     int y0, y1;
 };
 
-// One row further down, for COUNT iterations: the first reaches row `front`, the next the one above, and so on.
+// Moves COUNT iterations a row further down: the first reaches row `front`, the second the row above, and so on.
 //
-// rows: float32 [STAGES, CONSTANTS, SPAN], shared memory, the last rows of what does not vary.
-// first, last: where the rows begin and end that there are; only at them (IS_EDGE) has it to be asked.
+// rows: float32 [STAGES, CONSTANTS, SPAN], shared memory, the latest rows of the constants.
+// first, last: the first and the last row that exist; only near them (IS_EDGE) must a row be checked.
 template <int COUNT, bool IS_EDGE>
 __device__ void advance(
     const State &state, const Settings &settings, const Task &task, int front, int first, int last, bool measured,
@@ -374,7 +375,7 @@ __device__ void advance(
     if (is_kept && y >= task.y0 && y < task.y1) store(row, &state.other(0).at(y, x));
 }
 
-// COUNT iterations on the rows and columns of a task, by one warp.
+// COUNT iterations on the rows and columns of a task, by a single warp.
 template <int COUNT>
 __device__ void sweep(const State &state, const Settings &settings, const Task &task, bool measured, float *rows) {
     int first = max(task.y0 - COUNT, 0), last = min(task.y1 + COUNT, state.height), front = first;
@@ -387,10 +388,11 @@ __device__ void sweep(const State &state, const Settings &settings, const Task &
         advance<COUNT, true>(state, settings, task, front, first, last, measured, rows, above);
 }
 
-// The same number in all lanes. It only tells the compiler that it is: it need not provide for lanes that part.
+// A number that is the same in all lanes. This only informs the compiler, which then need not provide for lanes that
+// diverge.
 __device__ int uniform(int number) { return __shfl_sync(0xFFFFFFFFu, number, 0); }
 
-// COUNT iterations by a block: its warps share the rows of all strips evenly.
+// COUNT iterations by a block: its warps divide the rows of all strips evenly.
 template <int COUNT> __device__ void iterate_together(State &state, const Settings &settings, bool measured, float *rows) {
     int warp = uniform(threadIdx.x / WARP), warps = blockDim.x / WARP, height = uniform(state.height);
     Long all = (Long)strips_of(state.width) * height, at = all * warp / warps, end = all * (warp + 1) / warps;
@@ -405,7 +407,7 @@ template <int COUNT> __device__ void iterate_together(State &state, const Settin
     __syncthreads();
 }
 
-// The change of u in each row, added up as numba_kernels does: sixteen sums, then these by halves.
+// The change of u in each row, summed in the order of numba_kernels: sixteen sums, which are added by halves.
 __device__ void change_of_rows(const State &state) {
     int lane = threadIdx.x % LANES, step = blockDim.x / LANES;
     for (int y0 = 0; y0 < state.height; y0 += step) {
@@ -443,7 +445,7 @@ __device__ double iterate(
         __syncthreads();
     }
     while (count > 0) {
-        // Each number of iterations is code of its own, without questions; so there are few.
+        // Each number of iterations is compiled to code of its own, without branches; so there are few of them.
         int together = count >= STAGES ? STAGES : count >= 4 ? 4 : count >= 2 ? 2 : 1;
         bool is_last = together == count;
         if (together == STAGES) iterate_together<STAGES>(state, settings, measured && is_last, rows);
@@ -501,7 +503,7 @@ __device__ Byte quantized(float v, int quantizer, float bound, float steps, floa
     return (Byte)(quantizer == MEDIAPIPE ? unit : rintf(unit));
 }
 
-// u of the finest level, to where the caller wants it: float32 or uint8 [H, W, 2].
+// Writes u of the finest level to the result: float32 or uint8 [H, W, 2].
 // counts: how many values lie beyond the bound, and how many are not finite.
 __device__ void hand_over(
     const State &state, void *result, int quantizer, float bound, float steps, float span, int *counts
@@ -523,9 +525,9 @@ __device__ void hand_over(
     atomicAdd(&counts[1], not_finite);
 }
 
-// The flow between each frame and the next: as many blocks as there is room for, each with fields of its own.
+// Computes the flow from each frame to the next, with as many blocks as fit, each with fields of its own.
 //
-// pyramids: float32 [pairs + 1, numbers], of `fill_pyramids`. fields: float32 [blocks, room], room as the host has it:
+// pyramids: float32 [pairs + 1, numbers], of `fill_pyramids`. fields: float32 [blocks, room], room as on the host:
 // 2 VARIABLES + CONSTANTS + 1 planes of the finest level and a number for each row. queue: one number, 0.
 // results: float32 or uint8 [pairs, H, W, 2]. counts: int32 [pairs, 2], zeros. work: int64 [pairs, 2], iterations
 // and passes, of all pixels. Shared memory: blockDim.x / WARP * STAGES * CONSTANTS * SPAN numbers.

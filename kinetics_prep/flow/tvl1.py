@@ -7,33 +7,42 @@ Sanchez, Meinhardt-Llopis & Facciolo, "TV-L1 Optical Flow Estimation", IPOL 2013
     rho       the linearised difference  p = (p11 .. p22)   the dual variable of u
     v         what u is split into       n                  iterations
 
-From the coarsest level of a pyramid to the finest, and at each level a few times over: warp I1 by the
-flow found so far and linearise around it, then improve the flow by turns of three steps: v by
-thresholding rho; u from v and the divergence of p; p from the gradient of u (`iterate`).
+From the coarsest level of a pyramid to the finest, and at each level several times: warp I1 by the current flow and
+linearise around it, then improve the flow by repeating three steps: v by thresholding rho; u from v and the
+divergence of p; p from the gradient of u (`iterate`).
 
-What computes are the kernels, two modules that are twins: `numpy_kernels`, the reference, in float64,
-written to be read; `numba_kernels`, the engine, in float32 and vectors. This file holds what they
-share: the sizes of a pyramid, which pixels to interpolate between, the order of things, when to stop.
+The kernels compute; they are in two modules with the same names: `numpy_kernels`, the reference, in float64, written
+to be read; `numba_kernels`, the engine, in float32 and vectors. This file holds what they share: the sizes of a
+pyramid, which pixels to interpolate between, the order of the steps, when to stop.
 """
 
-import collections
 import math
 import types
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from kinetics_prep.flow.parameters import TVL1
 
 SMALLEST_SIDE = 16
-"""Pixels. No level of a pyramid is smaller, save the frame itself."""
+"""Pixels. No level of a pyramid has a smaller side, except the frame itself."""
 
-Settings = collections.namedtuple("Settings", "tau lambda_ theta epsilon warps iterations")
-"""What a level needs to know of `TVL1`, in a form that Numba takes as well."""
+
+class Settings(NamedTuple):
+    """The fields of `TVL1` that a level needs, in a form that Numba can compile."""
+
+    tau: float
+    lambda_: float
+    theta: float
+    epsilon: float
+    warps: int
+    iterations: int
 
 
 def settings_of(parameters: TVL1) -> Settings:
     """The parameters that do not concern the pyramid."""
-    return Settings(*(getattr(parameters, name) for name in Settings._fields))
+    return Settings._make(getattr(parameters, name) for name in Settings._fields)
 
 
 def level_sizes(height: int, width: int, parameters: TVL1) -> list[tuple[int, int]]:
@@ -52,13 +61,16 @@ def level_sizes(height: int, width: int, parameters: TVL1) -> list[tuple[int, in
 
 
 def neighbours(length: int, of: int, stride: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For bilinear resizing along one axis, to `length` pixels that lie `stride` of the `of` old ones apart.
+    """Where to interpolate when resizing bilinearly along one axis, from `of` pixels to `length`.
 
-    The first pixels lie upon each other; what would lie beyond the last old one is the last old one.
+    The first pixels coincide; new pixels beyond the last old pixel take its value.
+
+    Args:
+      stride: the distance between new pixels, in old pixels.
 
     Returns:
-      The old pixels before and after each new one, int [length], and how near the one after is, 0 to
-      1, float64 [length].
+      The old pixels before and after each new pixel, int [length], and the weight of the latter, 0 to 1,
+      float64 [length].
     """
     place = np.arange(length) * stride
     before = np.floor(place).astype(int)
@@ -66,19 +78,19 @@ def neighbours(length: int, of: int, stride: float) -> tuple[np.ndarray, np.ndar
 
 
 def next_measured(n: int, previous: float, threshold: float, iterations: int) -> tuple[int, bool]:
-    """When OpenCV's CUDA class next measures how much the flow changes, which costs it a wait for the GPU.
+    """When OpenCV's CUDA class next measures how much the flow changes; measuring makes it wait for the GPU.
 
-    It measures in odd iterations, and trusts that each iteration in between lowers the change by the
+    It measures in odd iterations, and assumes that each iteration in between lowers the change by the
     threshold (opencv_contrib, modules/cudaoptflow/src/tvl1flow.cpp, procOneScale).
 
     Args:
       n: iterations done at this warp.
-      previous: the change as last measured, 0 if it was not: the sum over the level of |u - u_old|^2.
+      previous: the change when last measured, the sum over the level of |u - u_old|^2; 0 if not measured yet.
       threshold: the change at which to stop.
-      iterations: how many there may be.
+      iterations: how many a warp may take.
 
     Returns:
-      How many iterations to do from here, and whether the change is to be measured in the last of them.
+      How many iterations to do next, and whether to measure the change in the last of them.
     """
     count = 0
     while n + count < iterations:
@@ -90,47 +102,56 @@ def next_measured(n: int, previous: float, threshold: float, iterations: int) ->
     return count, False
 
 
-# What a module of kernels has to have --------------------------------------------------------------
-# Declared here for the reader and never called: `over` puts a module's own in their place, and where
-# one is missing a NameError says which.
+# What a module of kernels must define --------------------------------------------------------------
+# Declared here for the reader and never called: `over` replaces them with a module's own functions, and a NameError
+# says which is missing.
+
+Pair: TypeAlias = object
+"""Two frames in each size of a pyramid; each module of kernels has a type of its own."""
+
+State: TypeAlias = object
+"""What the kernels work on, one level of a pair; each module of kernels has a type of its own."""
 
 
-def levels(pair):
+def levels(pair: Pair) -> int:
     """How many levels the pyramids of a pair of frames have; 0 is the finest."""
     raise NotImplementedError
 
 
-def rest(pair):
+def rest(pair: Pair) -> None:
     """Sets u to zero at the coarsest level."""
     raise NotImplementedError
 
 
-def enlarge(pair, level):
-    """Brings u from the next coarser level to this one."""
+def enlarge(pair: Pair, level: int) -> None:
+    """Sets u at this level to that of the next coarser level, enlarged."""
     raise NotImplementedError
 
 
-def state_of(pair, level):
-    """What the kernels below work on: one level of a pair."""
+def state_of(pair: Pair, level: int) -> State:
+    """One level of a pair, for the kernels below."""
     raise NotImplementedError
 
 
-def pixels(state):
-    """Of the level."""
+def pixels(state: State) -> int:
+    """How many pixels the level has."""
     raise NotImplementedError
 
 
-def measured_next(state, n, previous, threshold, iterations):
-    """`next_measured`, or what the state has in its stead."""
+def measured_next(state: State, n: int, previous: float, threshold: float, iterations: int) -> tuple[int, bool]:
+    """`next_measured`, or the state's own rule."""
     raise NotImplementedError
 
 
-def iterate(state, settings, begin, count, measured):
-    """`count` iterations: v from u and rho; u from v and p; p from u.
+def iterate(state: State, settings: Settings, begin: int, count: int, measured: bool) -> float:
+    """Does `count` iterations: v from u and rho; u from v and p; p from u.
 
-    Before the first of a warp (`begin` is WARP or LEVEL) it warps I1 and its gradient by u and linearises rho
-    around u (IPOL, eq. 10 to 12); before the first of a level (LEVEL) it sets p to zero. Returns the
-    change in the last one, infinity unless it is `measured`.
+    Args:
+      begin: WARP to first warp I1 and its gradient by u and linearise rho around u (IPOL, eq. 10 to 12); LEVEL to
+        set p to zero as well; GO_ON for neither.
+
+    Returns:
+      The change of u in the last iteration, if it is `measured`; else infinity.
     """
     raise NotImplementedError
 
@@ -141,8 +162,8 @@ GO_ON, WARP, LEVEL = range(3)
 # The algorithm -------------------------------------------------------------------------------------
 
 
-def coarse_to_fine(pair, settings):
-    """Finds u between a pair of frames. Returns how many iterations each pixel of each level took in all."""
+def coarse_to_fine(pair: Pair, settings: Settings) -> int:
+    """Computes u between a pair of frames. Returns the iterations, summed over the pixels of all levels."""
     rest(pair)
     work = 0
     for level in range(levels(pair) - 1, -1, -1):
@@ -153,14 +174,14 @@ def coarse_to_fine(pair, settings):
     return work
 
 
-def solve(state, settings):
+def solve(state: State, settings: Settings) -> int:
     """Improves u at one level of the pyramid. Returns how many iterations it took."""
     threshold = settings.epsilon * settings.epsilon * pixels(state)
     taken = 0
     for warp in range(settings.warps):
         n, change, previous = 0, math.inf, 0.0
         while change > threshold and n < settings.iterations:
-            # p is set to zero once a level and not once a warp: it goes on from where the last warp left it.
+            # p is set to zero once per level, not per warp: it continues from where the last warp left it.
             begin = GO_ON if n > 0 else WARP if warp > 0 else LEVEL
             count, measured = measured_next(state, n, previous, threshold, settings.iterations)
             change = iterate(state, settings, begin, count, measured)
@@ -170,13 +191,17 @@ def solve(state, settings):
     return taken
 
 
-def over(kernels: dict, function: types.FunctionType) -> types.FunctionType:
-    """One of the two functions above with a module's names for the kernels: the same code, that computes.
+def over(kernels: Mapping[str, object], function: Callable[[object, Settings], int]) -> types.FunctionType:
+    """Binds the code of `solve` or `coarse_to_fine` to a module's kernels.
 
-    So Numba can compile it as one whole with its kernels, and keep the result on disk: it does neither
-    with functions that are handed other functions.
+    Numba compiles the result as one whole with its kernels and keeps it on disk; it can do neither with a function
+    that gets its kernels as arguments.
+
+    Args:
+      kernels: the module's globals.
     """
     shared = {name: globals()[name] for name in ("math", "GO_ON", "WARP", "LEVEL")}
-    bound = types.FunctionType(function.__code__, shared | kernels, function.__name__)
-    bound.__doc__ = function.__doc__
+    original = cast(types.FunctionType, function)
+    bound = types.FunctionType(original.__code__, {**shared, **kernels}, original.__name__)
+    bound.__doc__ = original.__doc__
     return bound

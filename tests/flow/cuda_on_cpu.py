@@ -20,16 +20,16 @@ HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 GUARD = 256
 """Bytes on each side of an array that nothing may write to."""
 POISON = 0xFF
-"""What memory holds that nobody has written to: as float32 not a number, as an integer -1."""
+"""Fills memory that has not been written to: NaN as float32, -1 as an integer."""
 
 
 def missing() -> str | None:
-    """What it needs that is not here."""
+    """Returns what the emulator lacks here; None if nothing."""
     return None if shutil.which("g++") else "g++, to compile the kernels for the CPU, is not here"
 
 
 def compiled(source: str, kernels: tuple[str, ...], more: str = "") -> ctypes.CDLL:
-    """CUDA C++ as a library, with `launch_...` for each kernel. `more`: C++ to add."""
+    """Compiles CUDA C++ to a library with a function `launch_...` for each kernel; `more` is C++ to append."""
     # C++ has no arrays of unknown size with storage of their own.
     source = source.replace(
         "extern __shared__ float4 shared_memory[];", "float4 *shared_memory = emulator::dynamic_shared.data();"
@@ -63,12 +63,12 @@ LAUNCHABLE(handed_over)
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The kernels of tvl1.cu, and what tests call of them one by one."""
+    """The kernels of tvl1.cu, and those of their functions that tests call directly."""
     return compiled(cuda_kernels.SOURCE.read_text("utf-8"), cuda_kernels.KERNELS, MORE)
 
 
 class Array:
-    """Memory of the device's: an array with guards around it."""
+    """An array in the device's memory, with guards around it."""
 
     def __init__(self, shape, dtype, fill: int):
         dtype = np.dtype(dtype)
@@ -86,24 +86,24 @@ class Array:
 
 @dataclasses.dataclass
 class EmulatedGPU:
-    """See `cuda.Opened`; `open` is how a `cuda.GPU` gets at it."""
+    """See `cuda.OpenGPU`; a `cuda.GPU` opens it by calling `open`."""
 
     memory_bytes: int = 1 << 40
-    """That it says we may use."""
+    """How much it says we may use."""
     blocks: int = 2
-    """It runs at a time."""
+    """How many it runs at a time."""
     seed: int = 0
-    """Decides in what order threads run."""
+    """Decides the order in which threads run."""
     capacity_bytes: int = 1 << 40
-    """That fit in its memory."""
+    """How much fits in its memory."""
     fails_at: int = 1 << 40
-    """The launch, counted from 0, at which it breaks for good."""
+    """The launch, counted from 0, from which on it fails."""
     wrong: bool = False
-    """Gets the flow wrong."""
+    """Whether it computes a wrong flow."""
     flushes: bool = False
-    """Takes the smallest numbers for zero."""
+    """Whether it flushes the smallest numbers to zero."""
     not_finite: bool = False
-    """Says that a value of each flow is no number."""
+    """Whether it reports a value in each flow that is not finite."""
     launches: int = 0
     opened: int = 0
 
@@ -118,7 +118,7 @@ class EmulatedGPU:
         return EmulatedStream(self)
 
     def launched(self) -> int:
-        """Counts a launch; a number that decides the order of its threads."""
+        """Counts a launch and returns a number that decides the order of its threads."""
         with self._lock:
             self.launches += 1
             if self.launches > self.fails_at:

@@ -1,4 +1,4 @@
-"""The engine around the kernels: where it runs, where its code is kept, whose room it works in."""
+"""The engine around the kernels: where it runs, where its code is kept, and which workspace a clip gets."""
 
 import concurrent.futures
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kinetics_prep import flow
-from kinetics_prep.flow import TVL1
+from kinetics_prep.flow import TVL1, numba_kernels
 from kinetics_prep.flow.cpu import TVL1CPU
 
 QUICK = TVL1(scales=1, warps=1, iterations=2)
@@ -22,7 +22,7 @@ def noise(frames: int, height: int = 20, width: int = 30, seed: int = 0) -> np.n
 
 
 def printed(program: str, **environment: str) -> str:
-    """What a Python of its own prints."""
+    """What a program prints in a Python process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | environment, check=True, capture_output=True, text=True
     )
@@ -80,18 +80,18 @@ def test_what_was_kept_and_is_damaged_is_compiled_anew(tmp_path, suffix, length)
 
 
 def test_where_nothing_can_be_kept_it_compiles_anew(tmp_path):
-    """A read-only installation without a home folder; Numba is told here to keep code nowhere but for IPython."""
+    """A read-only installation without a home folder, imitated by letting Numba keep code for IPython only."""
     if not hasattr(numba.config, "CACHE_LOCATOR_CLASSES"):
-        pytest.skip("this Numba cannot be told where not to keep code")
+        pytest.skip("this Numba has no setting for where code may be kept")
     kept, nowhere = printed(FLOW_OF_NOISE, NUMBA_CACHE_LOCATOR_CLASSES="IPythonCacheLocator").split()
     assert nowhere == "NullCache"
     assert kept == printed(FLOW_OF_NOISE).split()[0]
 
 
-# Room to work in
+# Workspaces
 
 
-def test_room_is_taken_over_by_the_next_clip_of_the_same_size():
+def test_a_workspace_is_reused_by_the_next_clip_of_the_same_size():
     engine = TVL1CPU()
     list(engine.flows(noise(3), QUICK))
     (first,) = engine._idle
@@ -99,32 +99,48 @@ def test_room_is_taken_over_by_the_next_clip_of_the_same_size():
     assert list(engine._idle) == [first]
 
 
-def test_two_clips_at_a_time_have_a_room_each():
+def test_a_clip_with_other_parameters_gets_a_workspace_of_its_own():
+    engine, frames = TVL1CPU(), noise(2)
+    (few,), (more,) = (list(engine.flows(frames, TVL1(scales=1, warps=1, iterations=k))) for k in (2, 9))
+    assert not np.array_equal(few, more)
+    assert {workspace.key[2].iterations for workspace in engine._idle} == {2, 9}
+
+
+def test_frames_cut_out_of_larger_ones_are_computed_by_the_same_code():
+    large = noise(2, 24, 40)
+    (cut,), (copied,) = (
+        list(TVL1CPU().flows(frames, QUICK)) for frames in (large[:, 2:22, 5:35], large[:, 2:22, 5:35].copy())
+    )
+    assert np.array_equal(cut, copied)
+    assert len(numba_kernels.fill_pyramid.signatures) == 1  # each layout of arrays would be compiled for seconds
+
+
+def test_two_clips_at_a_time_have_a_workspace_each():
     engine = TVL1CPU()
-    one, other = engine.flows(noise(3), QUICK), engine.flows(noise(3), QUICK)
-    next(one), next(other)
+    first, second = engine.flows(noise(3), QUICK), engine.flows(noise(3), QUICK)
+    next(first), next(second)
     assert not engine._idle
-    del one, other  # both given up half way
+    del first, second  # both abandoned half way
     assert len(set(map(id, engine._idle))) == 2
 
 
-def test_rooms_of_many_sizes_are_not_hoarded(monkeypatch):
+def test_no_more_workspaces_are_kept_than_there_are_cores(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     engine = TVL1CPU()
     for height in range(16, 21):
         list(engine.flows(noise(2, height), QUICK))
-    assert [room.key[0] for room in engine._idle] == [20, 19]
+    assert [workspace.key[0] for workspace in engine._idle] == [20, 19]
 
 
-def test_no_room_is_ever_given_to_two():
+def test_no_workspace_is_ever_given_to_two_clips():
     engine, given, all_half_way = TVL1CPU(), [], threading.Barrier(8)
-    take = engine._workspace
+    take = engine._take_workspace
 
     def watched(*key):
         given.append(take(*key))
         return given[-1]
 
-    engine._workspace = watched
+    engine._take_workspace = watched
 
     def clip(seed):
         fields = engine.flows(noise(3, seed=seed), QUICK)

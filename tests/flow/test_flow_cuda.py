@@ -1,4 +1,4 @@
-"""The engine `tvl1-cuda` without a GPU: its kernels run by `cuda_on_cpu`, and the host's part as it is.
+"""The engine `tvl1-cuda` without a GPU: `cuda_on_cpu` runs its kernels; the host's part is the real one.
 
 Against the CPU engine, whose bits it has to give. On a GPU `benchmarks/gpu.py` does the same with real clips.
 """
@@ -20,12 +20,11 @@ from cuda_on_cpu import EmulatedGPU
 
 from kinetics_prep import flow
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.errors import BadOption, MissingTool
-from kinetics_prep.flow import TVL1, Hardware, cuda_kernels
+from kinetics_prep.flow import TVL1, clip_flow, cuda_kernels
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.flow.cuda import CLIPS_AT_A_TIME, GPU, TVL1CUDA
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
-from kinetics_prep.flow.hardware import GPUFailed
+from kinetics_prep.flow.flow_engine import GPUFailed
 from kinetics_prep.media import quantize
 from kinetics_prep.media.clip import Clip
 
@@ -39,8 +38,8 @@ def moving(frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width].astype(float)
     waves = rng.normal(size=(6, 3)) * (0.3, 0.3, 3)
-    shown = [sum(np.sin(a * (x - 2 * t) + b * (y + t) + c) for a, b, c in waves) for t in range(frames)]
-    return ((np.stack(shown) + 6) * 21).astype(np.uint8)
+    pictures = [sum(np.sin(a * (x - 2 * t) + b * (y + t) + c) for a, b, c in waves) for t in range(frames)]
+    return ((np.stack(pictures) + 6) * 21).astype(np.uint8)
 
 
 def noise(frames: int, height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -75,7 +74,7 @@ def test_it_gives_the_bits_of_the_cpu(cuda, height, width):
 
 @pytest.mark.parametrize("iterations", [*range(1, 10), 14, 16, 31])
 def test_any_number_of_iterations_gives_the_bits_of_the_cpu(cuda, iterations):
-    """However they are parted into passes."""
+    """However the iterations are divided into passes."""
     grey, tvl1 = moving(2, 24, 70), TVL1(scales=2, warps=2, iterations=iterations)
     assert np.array_equal(flow_of(cuda, grey, tvl1), flow_on_cpu(grey, tvl1))
 
@@ -87,7 +86,7 @@ def test_other_parameters_give_the_bits_of_the_cpu(cuda, tvl1):
 
 
 def test_torn_motion_and_flat_pictures_give_the_bits_of_the_cpu(cuda):
-    """Vectors that cross and lead out of the picture; gradients that are zero."""
+    """Flow vectors that cross and point out of the picture; gradients that are zero."""
     grey = noise(4, 30, 66)
     grey[2:, 8:20, 10:50] = 7
     tvl1 = TVL1(lambda_=1.0, iterations=40)
@@ -99,7 +98,7 @@ def test_two_equal_frames_have_no_flow(cuda):
 
 
 def test_the_order_of_threads_does_not_matter():
-    """Else a barrier is missing somewhere."""
+    """If it does, a barrier is missing somewhere."""
     grey, tvl1 = moving(2, 40, 70), TVL1(scales=2, warps=2, iterations=20)
     for seed in range(5):
         assert np.array_equal(flow_of(engine_on(EmulatedGPU(seed=seed)), grey, tvl1), flow_on_cpu(grey, tvl1))
@@ -115,10 +114,10 @@ def test_the_number_of_blocks_does_not_matter(blocks):
 def test_levels_and_counts_are_those_of_quantize(cuda, quantizer):
     grey, notes = moving(3, 20, 40), []
     bound = 1.5  # px, so that many lie beyond
-    found = list(cuda.quantized(grey, QUICK, quantizer, bound, notes))
+    computed = list(cuda.quantized(grey, QUICK, quantizer, bound, notes))
     fields = flow_on_cpu(grey)
-    assert notes == [] and len(found) == 2
-    for (levels, beyond), field in zip(found, fields):
+    assert notes == [] and len(computed) == 2
+    for (levels, beyond), field in zip(computed, fields):
         assert np.array_equal(levels, quantize.quantize(field, quantizer, bound))
         assert beyond == quantize.saturated_count(field, bound) > 0
 
@@ -127,8 +126,8 @@ def test_its_numbers_of_quantizers_are_those_of_the_table():
     assert set(cuda_kernels.QUANTIZERS) == set(quantize.QUANTIZERS)
 
 
-def test_square_roots_are_rounded_as_ieee_754_has_it():
-    """From guesses as bad as the GPU's may be, for every significand."""
+def test_square_roots_are_rounded_as_in_ieee_754():
+    """For every significand, from guesses as bad as a GPU may make."""
     numbers = np.arange(0x3F800000, 0x40800000, dtype=np.uint32).view(np.float32)  # 1 to 4
     few = np.array([cuda_kernels.LEAST, 2.0**-99 * 1.1, 1e-12, 7e9, 3e37], np.float32)
     for values in (numbers, few):
@@ -146,6 +145,12 @@ def test_parameters_that_need_smaller_roots_are_left_to_the_cpu(cuda):
     tvl1 = TVL1(theta=1e-9, iterations=2, scales=1)
     with pytest.raises(GPUFailed, match="takes tau / theta up to"):
         flow_of(cuda, moving(2, 16, 16), tvl1)
+
+
+def test_tau_over_theta_may_be_as_large_as_the_limit():
+    theta = 2.0**-20
+    assert cuda_kernels.supports(TVL1(tau=theta * cuda_kernels.LARGEST_TAUT, theta=theta))
+    assert not cuda_kernels.supports(TVL1(tau=theta * cuda_kernels.LARGEST_TAUT * 1.001, theta=theta))
 
 
 NVCC = shutil.which("nvcc")
@@ -218,6 +223,38 @@ def test_as_many_frames_at_a_time_as_fit():
     assert layout.frames_within(1, 251, 264) == 2
 
 
+def test_memory_is_counted_to_the_byte():
+    """One level of 20x40 pixels, in rows of 64 numbers."""
+    layout = cuda_kernels.layout_of(20, 40, TVL1(scales=1))
+    assert layout.levels.tolist() == [[20, 40, 64, 0]]
+    assert layout.pyramid_numbers == 3 * 20 * 64  # a frame and its gradient in x and y
+    assert layout.field_numbers == 21_792  # 17 planes and 20 sums, 21,780 numbers, in whole lines of 32
+    assert layout.frame_bytes == 3840 * 4 + 20 * 40 * (1 + 8)  # uint8 in, two float32 out
+    assert layout.bytes(3, 1) == 3 * layout.frame_bytes + 21_792 * 4
+    assert layout.bytes(3, 7) == 3 * layout.frame_bytes + 2 * 21_792 * 4  # two pairs need two blocks
+
+
+def test_levels_follow_each_other_in_a_pyramid():
+    layout = cuda_kernels.layout_of(40, 50, TVL1(scales=2, scale_step=0.5))
+    assert layout.levels.tolist() == [[40, 50, 64, 0], [20, 25, 64, 3 * 40 * 64]]
+    assert layout.pyramid_numbers == 3 * (40 + 20) * 64
+
+
+def test_frames_at_a_time_fit_a_clips_share_and_never_grow_again():
+    layout, device = cuda_kernels.layout_of(20, 40, QUICK), EmulatedGPU().stream()
+    gpu = GPU("GPU 0", EmulatedGPU(memory_bytes=CLIPS_AT_A_TIME * layout.bytes(5, 2)).open)
+    with gpu.borrowed_stream():
+        assert gpu.frames_at_a_time(device, layout, 5) == 5
+        assert gpu.frames_at_a_time(device, layout, 9) == 5
+        assert gpu.frames_at_a_time(device, layout, 6) == 4
+    assert gpu.take_less(layout, 5) and gpu.frames_at_a_time(device, layout, 9) == 3
+    assert gpu.take_less(layout, 9) and gpu.frames_at_a_time(device, layout, 9) == 3
+    assert gpu.take_less(layout, 3) and gpu.frames_at_a_time(device, layout, 9) == 2
+    assert not gpu.take_less(layout, 2)
+    other = cuda_kernels.layout_of(16, 16, QUICK)
+    assert gpu.frames_at_a_time(device, other, 5) == 5  # frames of another size have a limit of their own
+
+
 def test_portions_give_the_bits_of_the_whole():
     grey = moving(9, 20, 40)
     layout = cuda_kernels.layout_of(20, 40, QUICK)
@@ -231,12 +268,12 @@ def test_where_memory_runs_out_less_is_taken_and_noted():
     engine = engine_on(gpu)
     list(engine.flows(grey, QUICK))  # opens it
     gpu.capacity_bytes = cuda_kernels.layout_of(20, 40, QUICK).bytes(3, 2) + 2000
-    found = [levels for levels, _ in engine.quantized(grey, QUICK, "symmetric", 20.0, notes)]
-    assert np.array_equal(found, quantize.quantize(flow_on_cpu(grey)))
+    computed = [levels for levels, _ in engine.quantized(grey, QUICK, "symmetric", 20.0, notes)]
+    assert np.array_equal(computed, quantize.quantize(flow_on_cpu(grey)))
     assert notes == ["GPU 0 had no room for 9 frames at a time", "GPU 0 had no room for 5 frames at a time"]
 
 
-def test_a_gpu_without_room_for_anything_is_not_asked_again():
+def test_a_gpu_without_room_for_anything_is_not_tried_again():
     notes = []
     engine = engine_on(EmulatedGPU(capacity_bytes=1000))
     assert len(with_fallback(engine, moving(4, 20, 40), notes)) == 3
@@ -259,7 +296,7 @@ def test_it_remembers_how_many_frames_fit():
 
 
 def with_fallback(engine, grey: np.ndarray, notes: list[str]) -> np.ndarray:
-    return np.stack([levels for levels, _ in flow.quantized(engine, grey, QUICK, "symmetric", 20.0, notes)])
+    return np.stack([levels for levels, _ in clip_flow.quantized_fields(engine, grey, QUICK, "symmetric", 20.0, notes)])
 
 
 def test_where_not_even_two_frames_fit_the_cpu_takes_over():
@@ -280,7 +317,7 @@ def test_where_a_gpu_fails_in_mid_clip_another_goes_on():
     assert np.array_equal(with_fallback(engine, grey, notes), quantize.quantize(flow_on_cpu(grey)))
     assert notes == ["GPU 0 failed: it fell off the bus"]
     list(engine.flows(grey, QUICK))
-    assert gpus[0].launches == 7  # and was not asked again
+    assert gpus[0].launches == 7  # and was not tried again
 
 
 def test_where_all_gpus_fail_in_mid_clip_the_cpu_goes_on_from_there():
@@ -339,7 +376,7 @@ def test_a_flow_that_is_not_finite_is_a_bug_and_not_a_level():
         list(engine.quantized(moving(2, 16, 20), QUICK, "symmetric", 20.0, []))
 
 
-def test_values_beyond_the_bound_and_those_that_are_no_numbers_are_counted():
+def test_values_beyond_the_bound_and_values_that_are_not_finite_are_counted():
     variables = cuda_on_cpu.Array((6, 16), np.float32, 0)
     variables.values[0, :4] = 19, -21, np.nan, np.inf
     variables.values[1, 5] = -np.inf
@@ -351,15 +388,15 @@ def test_values_beyond_the_bound_and_those_that_are_no_numbers_are_counted():
     assert result.values[:2, 0].tolist() == [round(19 * 127 / 20) + 128, 1]
 
 
-def test_what_befell_a_clip_is_noted_for_the_ledger_and_changes_nothing_else():
+def test_a_failure_is_noted_for_the_ledger_and_changes_no_level():
     frames = np.repeat(moving(4, 16, 24)[..., None], 3, axis=-1)
     clip, recipe = Clip(frames, fps=25, start_seconds=0.0), Recipe(engine="tvl1-cuda", tvl1=QUICK)
     usual, other = [], []
     expected = quantized_flow(clip, flow.engine("tvl1"), recipe.tvl1, recipe.quantizer, recipe.bound_px, usual)
-    found = quantized_flow(
+    computed = quantized_flow(
         clip, engine_on(EmulatedGPU(fails_at=4)), recipe.tvl1, recipe.quantizer, recipe.bound_px, other
     )
-    assert np.array_equal(found.levels, expected.levels) and found.saturated_share == expected.saturated_share
+    assert np.array_equal(computed.levels, expected.levels) and computed.saturated_share == expected.saturated_share
     assert usual == [] and other[-1].endswith("flow from frame 0 on by tvl1 on the CPU")
 
 
@@ -376,15 +413,15 @@ def test_clips_of_several_sizes_side_by_side_on_two_gpus():
     engine = engine_on(*gpus)
     clips = [moving(3, 20 + 4 * k, 40 - 3 * k, seed=k) for k in range(6)]
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda clip: flow_of(engine, clip), clips))
-    assert all(np.array_equal(a, flow_on_cpu(clip)) for a, clip in zip(found, clips))
+        computed = list(pool.map(lambda clip: flow_of(engine, clip), clips))
+    assert all(np.array_equal(a, flow_on_cpu(clip)) for a, clip in zip(computed, clips))
     assert all(gpu.launches > 4 for gpu in gpus)
 
 
 def test_a_gpu_is_lent_to_so_many_clips_and_no_more():
     gpu = GPU("GPU 0", EmulatedGPU().open)
     entered = []
-    streams = [gpu.lent() for _ in range(CLIPS_AT_A_TIME)]
+    streams = [gpu.borrowed_stream() for _ in range(CLIPS_AT_A_TIME)]
     for stream in streams:
         entered.append(stream.__enter__())
     assert len(set(map(id, entered))) == CLIPS_AT_A_TIME
@@ -394,8 +431,26 @@ def test_a_gpu_is_lent_to_so_many_clips_and_no_more():
     assert gpu._places.acquire(blocking=False)
 
 
+def test_a_stream_is_used_again():
+    gpu = GPU("GPU 0", EmulatedGPU().open)
+    with gpu.borrowed_stream() as first:
+        pass
+    with gpu.borrowed_stream() as second, gpu.borrowed_stream() as third:
+        assert second is first and third is not first
+
+
+def test_a_clip_goes_to_the_gpu_with_the_fewest_clips():
+    engine = engine_on(EmulatedGPU(), EmulatedGPU(), EmulatedGPU())
+    first, second, third = engine._gpus
+    second.clips = 1
+    assert [engine._take_least_busy() for _ in range(4)] == [first, third, first, second]
+    assert [gpu.clips for gpu in engine._gpus] == [2, 2, 1]
+    third.fail("it fell off the bus")
+    assert engine._take_least_busy() is first
+
+
 def test_clips_in_turn_do_not_hold_each_other_up(cuda):
-    """More generators than places, a step of each in turn: nobody keeps a place while the caller is busy."""
+    """More generators than places, a step of each in turn: no generator keeps a place between its steps."""
     clips = [moving(3, 16, 20, seed=k) for k in range(CLIPS_AT_A_TIME + 2)]
     steps = list(zip(*(cuda.flows(clip, QUICK) for clip in clips)))
     assert len(steps) == 2
@@ -408,19 +463,6 @@ def test_a_recipe_is_the_same_on_gpu_and_cpu():
     on_gpu, on_cpu = Recipe(engine="tvl1-cuda"), Recipe(engine="tvl1")
     assert on_gpu.settings() == on_cpu.settings()
     assert TVL1CUDA.version() == flow.ENGINES["tvl1"].version().removesuffix(" without fma")
-
-
-@pytest.mark.parametrize("gpus", [(0, 0), (-1,)])
-def test_gpus_that_make_no_sense_are_refused(gpus):
-    with pytest.raises(BadOption, match="--gpus"):
-        Hardware(gpus)
-
-
-def test_gpus_are_all_or_those_asked_for():
-    assert list(Hardware().chosen(3)) == [0, 1, 2]
-    assert list(Hardware((2, 0)).chosen(3)) == [2, 0]
-    with pytest.raises(MissingTool, match="--gpus 3: there are 3, counted from 0"):
-        Hardware((3,)).chosen(3)
 
 
 def printed(program: str) -> list[str]:

@@ -20,7 +20,7 @@ from kinetics_prep.sample import Motion, render
 USUAL = TVL1()
 
 MEAN_PX, ANYWHERE_PX = 0.002, 0.5
-"""Between float32 and float64. A pixel here and there is moved further by an iteration more or less."""
+"""Between float32 and float64. At single pixels, an iteration more or less makes a larger difference."""
 
 
 def moving(motion: Motion, height: int = 96, width: int = 96, seed: int = 1) -> np.ndarray:
@@ -30,7 +30,7 @@ def moving(motion: Motion, height: int = 96, width: int = 96, seed: int = 1) -> 
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Frames that have nothing to do with each other: as far from smooth motion as frames can be."""
+    """uint8 [2, H, W]: unrelated frames, as far from smooth motion as frames can be."""
     return np.random.default_rng(seed).integers(0, 256, (2, height, width), np.uint8)
 
 
@@ -40,7 +40,7 @@ def engine_flow(pair: np.ndarray, parameters: TVL1 = USUAL) -> np.ndarray:
 
 
 def difference_px(pair: np.ndarray, parameters: TVL1 = USUAL) -> np.ndarray:
-    """How far engine and reference are apart at each pixel."""
+    """The distance between the engine's flow and the reference's at each pixel."""
     reference = numpy_kernels.flow_of_pair(*pair, parameters)
     return np.hypot(*np.moveaxis(engine_flow(pair, parameters) - reference, -1, 0))
 
@@ -90,7 +90,7 @@ def test_with_any_parameters_the_flow_is_the_references(parameters):
 
 @pytest.mark.parametrize("height, width", [(24, 40), (61, 47)])
 def test_between_unrelated_frames_the_flow_is_the_references(height, width):
-    """A few iterations at one level: what follows from noise amplifies rounding without bound."""
+    """With few iterations at one level, because flow between noise amplifies rounding without bound."""
     assert_same(noise(height, width), TVL1(scales=1, warps=2, iterations=5))
 
 
@@ -156,7 +156,7 @@ def test_what_was_computed_before_does_not_matter():
 
 
 def poisoned(workspace: Workspace) -> Workspace:
-    """With not-a-number everywhere but in margins and in the row above the first."""
+    """Puts NaN everywhere except in the margins and in the row above the first."""
     for height, width, _, at, *_ in workspace.plan.levels:
         line, row = numba_kernels.line_of(width), numba_kernels.row_of(width)
         rows = workspace._fields[at : at + (height + 1) * row].reshape(height + 1, row)[1:]
@@ -225,7 +225,7 @@ def fields_of(workspace: Workspace) -> np.ndarray:
 
 
 def block_field(workspace: Workspace, field: int) -> np.ndarray:
-    """One of the fields that stand in blocks, [H, W]."""
+    """A field that is stored in blocks, [H, W]."""
     height, width = workspace.plan.levels[0, :2]
     blocks = fields_of(workspace)[:, numba_kernels.LINES * numba_kernels.line_of(width) :]
     blocks = blocks.reshape(height, -1, numba_kernels.BLOCK)[..., field : field + LANES]
@@ -282,7 +282,7 @@ def test_a_warp_without_clearing_keeps_the_dual_variable():
 
 
 def blurred_noise() -> np.ndarray:
-    """uint8 [2, 60, 83], made of whole numbers alone: the same on every machine. Moves by (1, 1)."""
+    """uint8 [2, 60, 83], computed in whole numbers: the same on every machine. Moves by (1, 1)."""
     grains = np.random.default_rng(7).integers(0, 256, (80, 110), np.int64)
     sums = grains.cumsum(0).cumsum(1)
     boxes = (sums[9:, 9:] - sums[:-9, 9:] - sums[9:, :-9] + sums[:-9, :-9]) // 81
@@ -295,13 +295,13 @@ CHECKSUM = "6d846e9cfbf54b87"
 
 
 def torn() -> np.ndarray:
-    """A field u1, float32 [45, 67], that tears each sixteen pixels apart, here by little and there by much."""
+    """A field u1, float32 [45, 67], that tears every sixteen pixels apart, slightly on the left, far on the right."""
     x = np.arange(67)
     return np.broadcast_to(np.where(x // 8 % 2, -6, 1 + x // 4), (45, 67)).astype(np.float32)
 
 
 def linearised_when_torn() -> bytes:
-    """The fields that come of it: some pixels are fetched one by one, which ones is up to the instruction set."""
+    """The fields after a torn warp. Some pixels are fetched singly; which ones depends on the instruction set."""
     workspace = Workspace(45, 67, TVL1(scales=1))
     for frame in noise(45, 67):
         workspace.add(frame)

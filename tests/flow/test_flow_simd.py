@@ -69,6 +69,55 @@ def test_operations_on_one_vector(operation, meant, of):
     assert np.array_equal(through(numba.njit(operation), of), meant(of))
 
 
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 2.5, -2.5, np.inf, -np.inf, *[0.5] * 8], np.float32)
+NAN_OR = np.where(np.arange(LANES) % 2, np.nan, A).astype(np.float32)
+
+
+def test_less_is_false_for_equal_numbers_and_for_not_a_number():
+    less = numba.njit(lambda x, y: simd.select(simd.less(x, y), simd.splat(np.float32(1)), simd.splat(np.float32(0))))
+    for x, y in ((A, A), (A, B), (SPECIAL, SPECIAL[::-1]), (NAN_OR, A + 1), (A - 1, NAN_OR)):
+        assert np.array_equal(through(less, x, y), x < y)
+
+
+def test_minimum_and_maximum_give_the_second_where_one_is_not_a_number():
+    minimum, maximum = numba.njit(lambda x, y: simd.minimum(x, y)), numba.njit(lambda x, y: simd.maximum(x, y))
+    for x, y in ((NAN_OR, B), (B, NAN_OR), (SPECIAL, SPECIAL[::-1])):
+        assert np.array_equal(through(minimum, x, y), np.where(x < y, x, y), equal_nan=True)
+        assert np.array_equal(through(maximum, x, y), np.where(x > y, x, y), equal_nan=True)
+
+
+def test_cut_leaves_what_is_within_the_bound_and_nothing_beyond():
+    cut = numba.njit(lambda x, y: simd.cut(x, y))
+    for bound in (0.0, 1.0, 2.5, np.inf):
+        bounds = np.full(LANES, bound, np.float32)
+        assert np.array_equal(through(cut, SPECIAL, bounds), np.clip(SPECIAL, -bounds, bounds))
+
+
+def test_pointers_are_moved_by_numbers():
+    @numba.njit
+    def kernel(source, result):
+        numbers = simd.moved(simd.moved(simd.pointer(source, 5), 7), -2)
+        simd.store(simd.pointer(result, 0), 3, simd.load(numbers, 1))
+
+    result = np.zeros(LANES + 4, np.float32)
+    kernel(np.arange(40, dtype=np.float32), result)
+    assert result.tolist() == [0, 0, 0, *range(11, 11 + LANES), 0]
+
+
+def test_integers_are_added_subtracted_and_multiplied_lane_by_lane():
+    @numba.njit
+    def kernel(index, numbers, result):
+        x, two = simd.load_integers(index, 1), simd.splat_integer(np.int32(2))
+        for k, places in enumerate((x + two, x - two, x * two)):
+            simd.store(simd.pointer(result, 0), k * LANES, simd.gather(simd.pointer(numbers, 0), 0, places))
+
+    index = np.random.default_rng(3).integers(2, 20, LANES + 1).astype(np.int32)
+    result = np.zeros(3 * LANES, np.float32)
+    kernel(index, np.arange(60, dtype=np.float32), result)
+    x = index[1:]
+    assert result.tolist() == [*(x + 2), *(x - 2), *(x * 2)]
+
+
 def test_fma_rounds_once():
     if not simd.FUSED:
         pytest.skip("this processor cannot multiply and add in one step")

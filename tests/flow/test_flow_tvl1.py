@@ -52,12 +52,12 @@ def test_so_it_is_on_real_pictures(shared_data):
 
 def test_the_two_rules_differ_by_little():
     pair = moving(Motion(dx=1.5, dy=-0.5))
-    one = numpy_kernels.flow_of_pair(*pair, TVL1(), CUDA_RULE)
+    cuda = numpy_kernels.flow_of_pair(*pair, TVL1(), CUDA_RULE)
     cpu = numpy_kernels.flow_of_pair(*pair, TVL1(), CPU_RULE, np.float32)
-    assert 0 < np.abs(one - cpu).mean() < 0.05
+    assert 0 < np.abs(cuda - cpu).mean() < 0.05
 
 
-# When the change is measured: what OpenCV's loop does, said as a loop
+# When the change is measured: OpenCV's schedule, written as its loop
 
 
 def opencvs_schedule(changes: list[float], threshold: float, iterations: int) -> list[int]:
@@ -119,6 +119,28 @@ def test_levels_are_rounded_to_even_and_none_but_the_frame_is_under_16_px(size, 
     assert tvl1.level_sizes(*size, parameters) == sizes
 
 
+def test_neighbours_are_the_pixels_on_both_sides_and_stop_at_the_last():
+    before, after, share = tvl1.neighbours(5, of=4, stride=0.8)
+    assert before.tolist() == [0, 0, 1, 2, 3]
+    assert after.tolist() == [1, 1, 2, 3, 3]
+    assert share.tolist() == pytest.approx([0, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("length, of, stride", [(1, 1, 1.0), (7, 5, 5 / 7), (4, 5, 1.25), (300, 240, 0.8)])
+def test_resizing_is_linear_interpolation(length, of, stride):
+    row = np.random.default_rng(0).normal(size=of)
+    before, after, share = tvl1.neighbours(length, of, stride)
+    expected = np.interp(np.arange(length) * stride, np.arange(of), row)
+    assert np.allclose(row[before] * (1 - share) + row[after] * share, expected)
+
+
+def test_a_level_gets_the_parameters_by_name():
+    parameters = TVL1(tau=0.1, lambda_=0.2, theta=0.4, epsilon=0.05, warps=2, iterations=7)
+    settings = tvl1.settings_of(parameters)
+    assert settings._asdict() == {name: getattr(parameters, name) for name in settings._fields}
+    assert settings._fields == ("tau", "lambda_", "theta", "epsilon", "warps", "iterations")
+
+
 def test_resizing_puts_the_first_pixels_upon_each_other_and_goes_on_beyond_the_last():
     ramp = np.arange(5.0)[None].repeat(2, 0)
     assert numpy_kernels.resize_at_corners(ramp, (2, 4), (1.0, 1.25))[0].tolist() == [0, 1.25, 2.5, 3.75]
@@ -141,7 +163,73 @@ def test_sampling_at_pixels_gives_them_and_outside_the_border():
     assert np.allclose(numpy_kernels.sample_clamped(image, y, x), expected)
 
 
+def test_pyramids_begin_with_the_frame_and_flow_grows_by_the_step():
+    frame = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
+    images = numpy_kernels.pyramid(frame, TVL1(scales=3, scale_step=0.5), CUDA_RULE, np.float64)
+    assert np.array_equal(images[0], frame) and [image.shape for image in images] == [(40, 60), (20, 30)]
+    assert np.array_equal(images[1], frame[::2, ::2])  # the first pixels coincide, and every other one with them
+    pair = numpy_kernels.Pair(CUDA_RULE, TVL1(scales=2, scale_step=0.5), images, images)
+    numpy_kernels.rest(pair)
+    assert not pair.u[1][0].any() and not pair.u[1][1].any()
+    pair.u[1] = np.full((20, 30), 1.5), np.full((20, 30), -2.0)
+    numpy_kernels.enlarge(pair, 0)
+    assert [u.shape for u in pair.u[0]] == [(40, 60)] * 2
+    assert (pair.u[0][0] == 3.0).all() and (pair.u[0][1] == -4.0).all()
+
+
 # The operators
+
+
+def test_gradients_are_differences_of_pixels():
+    y, x = np.mgrid[:5, :6].astype(float)
+    image = 3 * x - 2 * y
+    dx, dy = numpy_kernels.centred_gradient(image)
+    assert dx[2].tolist() == [1.5, 3, 3, 3, 3, 1.5] and dy[:, 2].tolist() == [-1, -2, -2, -2, -1]
+    ux, uy = numpy_kernels.forward_gradient(image)
+    assert ux[2].tolist() == [3, 3, 3, 3, 3, 0] and uy[:, 2].tolist() == [-2, -2, -2, -2, 0]
+
+
+def state_with(**fields: np.ndarray) -> numpy_kernels.State:
+    """A level of 3x4 pixels, all zeros but for these fields."""
+    state = numpy_kernels.State(CUDA_RULE, *np.zeros((6, 3, 4)))
+    numpy_kernels.clear_dual(state)
+    state.I1wx, state.I1wy, state.grad, state.rho_c = np.zeros((4, 3, 4))
+    for name, values in fields.items():
+        setattr(state, name, values)
+    return state
+
+
+@pytest.mark.parametrize("rho, step", [(10.0, -0.045), (-10.0, 0.045), (0.09, -0.018), (-0.09, 0.018)])
+def test_the_threshold_operator_steps_along_the_gradient(rho, step):
+    """IPOL, eq. 16, at lambda theta = 0.045 and a gradient of (2, 1): linear for |rho| up to 0.225."""
+    shape = (3, 4)
+    state = state_with(
+        I1wx=np.full(shape, 2.0), I1wy=np.full(shape, 1.0), grad=np.full(shape, 5.0), rho_c=np.full(shape, rho)
+    )
+    v1, v2 = numpy_kernels.threshold(state, tvl1.settings_of(TVL1()))
+    assert v1 == pytest.approx(np.full(shape, 2 * step)) and v2 == pytest.approx(np.full(shape, step))
+
+
+def test_the_threshold_operator_leaves_flat_places_as_they_are():
+    state = state_with(u1=np.full((3, 4), 0.7), rho_c=np.full((3, 4), 0.0))
+    v1, v2 = numpy_kernels.threshold(state, tvl1.settings_of(TVL1()))
+    assert (v1 == 0.7).all() and not v2.any()
+
+
+def test_the_dual_variable_stays_within_the_unit_circle():
+    """IPOL, eq. 19: what its projection is for."""
+    rng = np.random.default_rng(0)
+    u1, u2 = rng.normal(scale=50, size=(2, 3, 4))
+    state = state_with(u1=u1, u2=u2)
+    for _ in range(30):
+        numpy_kernels.dual(state, tvl1.settings_of(TVL1()))
+    for p1, p2 in ((state.p11, state.p12), (state.p21, state.p22)):
+        length = np.hypot(p1, p2)
+        assert 0.9 < length.max() <= 1
+    ux, uy = numpy_kernels.forward_gradient(u2)
+    steep = np.hypot(ux, uy) > 10
+    assert steep.sum() > 4
+    assert np.allclose((state.p21 * uy)[steep], (state.p22 * ux)[steep])  # and points along the gradient
 
 
 def test_divergence_is_minus_the_adjoint_of_the_gradient():
