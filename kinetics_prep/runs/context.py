@@ -5,13 +5,12 @@ import functools
 import threading
 import uuid
 from pathlib import Path
-from typing import Any
 
 import cv2
 
 from kinetics_prep import flow
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.flow import ANY_HARDWARE, Hardware
+from kinetics_prep.flow import ANY_HARDWARE, FlowEngine, Hardware
 from kinetics_prep.sources import Fetching, Sources, open_sources
 
 
@@ -38,7 +37,7 @@ class RunContext:
             return _sources(self.run, self.fetching, self.scratch)
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> FlowEngine:
         """The flow engine, opened once a process."""
         with _OPENING:
             return _engine(self.recipe.engine, self.hardware)
@@ -63,7 +62,7 @@ def _sources(run: str, fetching: Fetching, scratch: str) -> Sources:
 
 
 @functools.lru_cache(maxsize=1)
-def _engine(name: str, hardware: Hardware) -> Any:
+def _engine(name: str, hardware: Hardware) -> FlowEngine:
     # Clips run side by side; OpenCV's own threads would only fight over the cores.
     cv2.setNumThreads(1)
     return flow.engine(name, hardware)

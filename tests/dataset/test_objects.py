@@ -71,9 +71,9 @@ DAMAGE = {
     "cut short": lambda data: data[:-9],
     "empty": lambda data: b"",
     "a flipped bit": lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:],
-    "no ledger row": lambda data: objects.tfrecord.frame(b"[1, 2]"),
-    "another version's columns": lambda data: objects.tfrecord.frame(b'{"clip": "a"}'),
-    "a reason that nobody knows": lambda data: objects.tfrecord.frame(
+    "no ledger row": lambda data: objects.tfrecord._packed(b"[1, 2]"),
+    "another version's columns": lambda data: objects.tfrecord._packed(b'{"clip": "a"}'),
+    "a reason that nobody knows": lambda data: objects.tfrecord._packed(
         objects.json.dumps(ledger_row(small_dataset.row(0), "network").as_dict() | {"reason": "bad_luck"}).encode()
     ),
 }

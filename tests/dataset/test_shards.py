@@ -69,7 +69,7 @@ def test_the_marker_says_what_the_shard_is(dataset):
     }
     assert marker["files"]["parquet"]["offsets"] == [0]
     last = markers.read_marker(dataset.layout.marker("train-00001-of-00002"))
-    first_bytes = len(tfrecord.frame(record_of(dataset.rows[3]).to_bytes()))
+    first_bytes = len(tfrecord._packed(record_of(dataset.rows[3]).to_bytes()))
     assert (last["rows"], last["written"], last["refused"]) == (2, 2, {})
     assert last["files"]["tfrecord"]["offsets"] == [0, first_bytes]
 
