@@ -294,7 +294,7 @@ def _beam(rest: list[str]):
 
 def _told(output: Path, summary, begun: float, allowed) -> int:
     """Prints the outcome of a run and returns the exit code."""
-    from kinetics_prep.report.progress import format_bytes, format_duration
+    from kinetics_prep.report.units import format_bytes, format_duration
 
     spent = format_duration(time.monotonic() - begun)
     print(f"{output}: {summary}; {format_bytes(summary.bytes)} in {spent}")
@@ -335,7 +335,8 @@ def _watch(planned, workers: int):
 
 def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep.cli import options
-    from kinetics_prep.report.progress import Progress, format_bytes, format_duration
+    from kinetics_prep.report.progress import Progress
+    from kinetics_prep.report.units import format_bytes, format_duration
     from kinetics_prep.runs import download
 
     begun = time.monotonic()
@@ -358,7 +359,7 @@ def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
 def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep.annotations import check, selection
     from kinetics_prep.annotations.row_store import RowStore
-    from kinetics_prep.report.inspect import printable
+    from kinetics_prep.report.text import printable
 
     labels = selection.read_labels(arguments.labels) if arguments.labels else None
     with RowStore() as rows:
@@ -386,11 +387,12 @@ def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 def _inspect(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep.report import inspect
+    from kinetics_prep.report.text import printable
 
     if arguments.list:
         for number, record in enumerate(inspect.records(arguments.shard)):
             label = record.get("clip/label/text", "no label")
-            print(inspect.printable(f"{number:5d}  {record['example/id']}  {len(record)} frames  {label}"))
+            print(printable(f"{number:5d}  {record['example/id']}  {len(record)} frames  {label}"))
         return OK
     record = inspect.find(arguments.shard, arguments.record)
     print(inspect.describe(record))
@@ -404,7 +406,7 @@ def _inspect(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 def _status(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep.dataset import status
-    from kinetics_prep.report.inspect import printable
+    from kinetics_prep.report.text import printable
 
     for line in status.in_words(status.examine(arguments.folder), RETRYABLE, arguments.classes):
         print(printable(line))
@@ -414,8 +416,8 @@ def _status(arguments: argparse.Namespace, rest: list[str]) -> int:
 def _validate(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep.cli import options
     from kinetics_prep.dataset import validate
-    from kinetics_prep.report.inspect import printable
     from kinetics_prep.report.progress import Progress
+    from kinetics_prep.report.text import printable
 
     layout, read_back = validate.Layout(arguments.folder), []
     try:

@@ -140,7 +140,7 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _about(run) -> list[str]:
-    from kinetics_prep.report.inspect import printable
+    from kinetics_prep.report.text import printable
 
     recipe, facts = run.job.recipe, run.facts
     at_once = f", {recipe.batch_at_once} at once" if recipe.accumulate > 1 else ""
@@ -191,13 +191,13 @@ def _stopped_by_signals(stop):
 
 
 def _trained(run, seconds: float) -> int:
-    from kinetics_prep.report import curves
-    from kinetics_prep.report.progress import format_duration
+    from kinetics_prep.report import curves, history
+    from kinetics_prep.report.units import format_duration
 
     recipe, output = run.job.recipe, run.job.output
     if run.step:
         title = f"{recipe.model}, {recipe.stream}, recipe {recipe.name}, {recipe.protocol}\n{output}"
-        curves.curves_picture(curves.read_history(run.folder.history), title).save(output / "curves.png", format="PNG")
+        curves.curves_picture(history.read_history(run.folder.history), title).save(output / "curves.png", format="PNG")
     if len(run.skipped):
         print(
             f"{len(run.skipped)} clips could not be read and were skipped, {run.skipped.times} times", file=sys.stderr
@@ -218,8 +218,8 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> int:
     with notices():
         from kinetics_prep.cli import training_options as options
         from kinetics_prep.report import confusion
-        from kinetics_prep.report.inspect import printable
         from kinetics_prep.report.progress import Progress
+        from kinetics_prep.report.text import printable
         from kinetics_prep.training import comparison, evaluation, predictions
 
         job = options.evaluate_job_from(arguments)
@@ -251,7 +251,7 @@ def _name(found, said) -> str:
 
 def _compare(arguments: argparse.Namespace, rest: list[str]) -> int:
     from kinetics_prep.cli import training_options as options
-    from kinetics_prep.report.inspect import printable
+    from kinetics_prep.report.text import printable
     from kinetics_prep.training import comparison
 
     found = comparison.compare_files(options.named_files(arguments.predictions), arguments.fuse)
@@ -316,7 +316,7 @@ def _show(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _told(path: Path, found) -> int:
-    from kinetics_prep.report.inspect import printable
+    from kinetics_prep.report.text import printable
 
     facts = found.facts
     numbers = sum(array.size for array in found.arrays.values())

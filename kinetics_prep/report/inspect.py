@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,13 +11,14 @@ from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import FEATURES, LARGEST_PIXELS, Record
 from kinetics_prep.report.sheet import contact_sheet
+from kinetics_prep.report.text import printable
 
 
 def records(path: Path) -> Iterator[Record]:
-    """The records of a shard of any format, told by its name's ending.
+    """Yields the records of a shard, in the format that the end of its name says.
 
     Raises:
-      BadOption: if it ends in none that we know.
+      BadOption: if the file is missing, or its name ends like no format.
     """
     if not path.is_file():
         raise BadOption(f"{path} is not a file")
@@ -29,10 +31,10 @@ def records(path: Path) -> Iterator[Record]:
 
 
 def find(path: Path, wanted: str) -> Record:
-    """The record with a number, from 0, or a clip id.
+    """Returns the record with a number, counted from 0, or with a clip id.
 
     Raises:
-      BadOption: if the shard holds none such.
+      BadOption: if the shard holds no such record.
     """
     count = -1
     for count, record in enumerate(records(path)):
@@ -42,12 +44,12 @@ def find(path: Path, wanted: str) -> Record:
 
 
 def describe(record: Record) -> str:
-    """The record in lines of text: every feature under its name on disk."""
+    """Returns the record in lines of text: every feature under its name on disk."""
     width = max(map(len, FEATURES))
     return "\n".join(f"{name:<{width}}  {_value(name, record[name])}" for name in FEATURES if name in record.features)
 
 
-def _value(name: str, value) -> str:
+def _value(name: str, value: Any) -> str:
     if FEATURES[name].where == "context":
         return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
     if FEATURES[name].type == "bytes":
@@ -56,13 +58,12 @@ def _value(name: str, value) -> str:
     return f"{len(value)} values, {value[0]} to {value[-1]}"
 
 
-def printable(text: str) -> str:
-    """Without control characters, which a hostile file could use against a terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def sheet(record: Record, cells: int = 12) -> Image.Image:
-    """A contact sheet of a record: frames at even distances, each beside its flow in colours."""
+    """Draws frames of a record at even distances, each beside its flow in colours.
+
+    Raises:
+      CorruptShard: if the record claims larger frames than the pipeline writes.
+    """
     size = record["image/height"] * record["image/width"]
     if size > LARGEST_PIXELS:
         raise CorruptShard(f"record claims frames of {size} pixels")
