@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 ELLIPSIS = "…"
 MAX_LINES = 8
-MAX_LINE_CHARACTERS = 4000
+MAX_LINE_CHARACTERS = 1000
 """Measuring a megabyte takes seconds, and Pillow refuses to."""
 
 Measure = Callable[[str], float]
