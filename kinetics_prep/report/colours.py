@@ -46,8 +46,7 @@ def flow_to_rgb(flow: ArrayLike, max_px: float | None = None) -> NDArray[np.uint
     dx, dy = np.moveaxis(np.where(known[..., None], vectors, 0), -1, 0)
     radius = (np.hypot(dx, dy) / max_px)[..., None]
     hue = wheel_colour(np.arctan2(dy, dx))
-    within = 1 - np.minimum(radius, 1) * (1 - hue)
-    rgb = np.rint(255 * np.where(radius <= 1, within, BEYOND_MAX * hue)).astype(np.uint8)
+    rgb = np.rint(255 * np.where(radius <= 1, 1 - radius * (1 - hue), BEYOND_MAX * hue)).astype(np.uint8)
     rgb[~known] = UNKNOWN
     return rgb
 

@@ -48,8 +48,12 @@ class Line:
     steps: Column
     values: Column
     colour: str
-    width: float = 1.5
+    width: float
     has_dots: bool = False
+
+    @property
+    def has_value(self) -> bool:
+        return bool(np.isfinite(self.values).any())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,44 +121,40 @@ def curves_figure(history: History, title: str) -> Figure:
 
 def panels_of(history: History) -> list[Panel]:
     """Returns the loss, and every other panel of which the history holds a number."""
-    steps, evaluations = history.steps, history.evaluations
-    step, at, smooth = steps["step"], evaluations["step"], smoothed(steps["loss"])
     panels = [
-        Panel(
-            "loss",
-            400,
-            [
-                Line("loss of each step", step, steps["loss"], LOSS, 1),
-                Line("validation loss", at, evaluations["val_loss"], VAL_LOSS, 2, has_dots=True),
-                Line("loss, running mean", step, smooth, SMOOTH, 3),
-            ],
-            loss_limits(steps["loss"], smooth, evaluations["val_loss"]),
-        ),
-        Panel(
-            "validation accuracy",
-            220,
-            [
-                Line("validation top-5", at, evaluations["val_top5"], TOP5, 2, has_dots=True),
-                Line("validation top-1", at, evaluations["val_top1"], TOP1, 2, has_dots=True),
-            ],
-            Limits(0, 1),
-            "{:.0%}",
-        ),
-        Panel(
-            "learning rate",
-            110,
-            [Line("learning rate", step, steps["learning_rate"], RATE)],
-            positive_limits(steps["learning_rate"]),
-        ),
-        Panel(
-            "clips/s",
-            110,
-            [Line("clips/s", step, steps["clips_per_second"], SPEED, 1)],
-            positive_limits(steps["clips_per_second"], may_be_log=False),
-        ),
+        _loss_panel(history),
+        _accuracy_panel(history),
+        _step_panel(history, "learning_rate", "learning rate", RATE),
+        _step_panel(history, "clips_per_second", "clips/s", SPEED, may_be_log=False),
     ]
-    panels = [dataclasses.replace(panel, lines=[line for line in panel.lines if _has_finite(line)]) for panel in panels]
-    return [panel for panel in panels if panel.lines or panel.name == "loss"]
+    panels = [dataclasses.replace(panel, lines=[line for line in panel.lines if line.has_value]) for panel in panels]
+    return [panel for panel in panels if panel.lines or panel is panels[0]]
+
+
+def _loss_panel(history: History) -> Panel:
+    steps, evaluations = history.steps, history.evaluations
+    smooth = smoothed(steps["loss"])
+    lines = [
+        Line("loss of each step", steps["step"], steps["loss"], LOSS, 1),
+        Line("validation loss", evaluations["step"], evaluations["val_loss"], VAL_LOSS, 2, has_dots=True),
+        Line("loss, running mean", steps["step"], smooth, SMOOTH, 3),
+    ]
+    return Panel("loss", 400, lines, loss_limits(steps["loss"], smooth, evaluations["val_loss"]))
+
+
+def _accuracy_panel(history: History) -> Panel:
+    evaluations = history.evaluations
+    lines = [
+        Line("validation top-5", evaluations["step"], evaluations["val_top5"], TOP5, 2, has_dots=True),
+        Line("validation top-1", evaluations["step"], evaluations["val_top1"], TOP1, 2, has_dots=True),
+    ]
+    return Panel("validation accuracy", 220, lines, Limits(0, 1), "{:.0%}")
+
+
+def _step_panel(history: History, field: str, name: str, colour: str, may_be_log: bool = True) -> Panel:
+    values = history.steps[field]
+    line = Line(name, history.steps["step"], values, colour, 1.5)
+    return Panel(name, 110, [line], positive_limits(values, may_be_log))
 
 
 def loss_limits(losses: Column, smooth: Column, val_losses: Column) -> Limits:
@@ -196,10 +196,6 @@ def step_limits(history: History) -> Limits:
     low = float(first if 2 * first > last > first else 0)
     room = 0.01 * (max(last, 1) - low)  # or the last dot would be cut in half
     return Limits(low and low - room, max(last, 1) + room)
-
-
-def _has_finite(line: Line) -> bool:
-    return bool(np.isfinite(line.values).any())
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
