@@ -54,10 +54,11 @@ RULE = "#ececec"
 
 Counts = NDArray[np.integer[Any]]
 Pair = tuple[int, int, int, int]
+"""True class, class that it was taken for, clips, of how many."""
 
 
 def confusion_picture(matrix: ArrayLike, labels: Sequence[str], title: str) -> Image.Image:
-    """Draws how many clips of each class were taken for each, as `confusion_figure`; returns an RGB picture."""
+    """Draws how many clips of each class were taken for each, as `confusion_figure` does; returns an RGB picture."""
     return picture_of(confusion_figure(matrix, labels, title))
 
 
@@ -117,6 +118,7 @@ class _Layout:
 
     @classmethod
     def fit(cls, classes: int, label_width: float, is_labelled: bool) -> _Layout:
+        """Returns the layout for a number of classes, the widest of whose labels has a width."""
         per_cell = math.ceil(classes / MAX_SIDE)
         cells = math.ceil(classes / per_cell)
         cell = min(MAX_CELL, MAX_SIDE // cells)
@@ -136,6 +138,7 @@ class _Layout:
 
     @property
     def above(self) -> int:
+        """Room between the header and the cells."""
         return line_height(TEXT_SIZE) + (self.label_width if self.is_upright else line_height(SMALL_SIZE)) + 24
 
 
@@ -209,6 +212,7 @@ def _draw_labels(axes: Axes, names: list[str], upright: bool) -> None:
 
 
 def _draw_rules(axes: Axes, cells: int) -> None:
+    """Draws lines between the cells."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(np.arange(0.5, cells - 1), minor=True)
     axes.grid(which="minor", color=RULE, linewidth=1)
@@ -232,7 +236,7 @@ def _write_counts(axes: Axes, counts: Counts, cell: int) -> None:
 def _draw_scale(figure: Figure, image: AxesImage, left: float) -> None:
     """Draws what the colours mean into the top right corner."""
     axes = add_axes(figure, left, MARGIN + line_height(SMALL_SIZE), SCALE_WIDTH, SCALE_HEIGHT)
-    scale = figure.colorbar(image, cax=axes, orientation="horizontal", ticks=SCALE_TICKS)
+    scale = figure.colorbar(image, cax=axes, orientation="horizontal")
     scale.outline.set(color=PALE, linewidth=1)
     axes.xaxis.set_ticks(SCALE_TICKS, [f"{100 * share:g}" for share in SCALE_TICKS])
     axes.set_title("share of the true class's clips, in %", size=SMALL_SIZE, color=GREY, pad=5)
@@ -241,7 +245,7 @@ def _draw_scale(figure: Figure, image: AxesImage, left: float) -> None:
 def _lines_below(counts: Counts, names: list[str], width: float, has_ids: bool) -> list[TextLine]:
     """Returns the most frequent mistakes in words."""
     pairs = most_confused(counts)
-    lines = [("most confused" if pairs else "no clip was taken for one of another class", TEXT_SIZE, GREY)]
+    lines = [("most confused" if pairs else "no clip was taken for another class", TEXT_SIZE, GREY)]
     lines += [(_pair_in_words(pair, names, width, has_ids), TEXT_SIZE, INK) for pair in pairs]
     empty = int(np.count_nonzero(counts.sum(1) == 0))
     if empty:
@@ -250,6 +254,7 @@ def _lines_below(counts: Counts, names: list[str], width: float, has_ids: bool) 
 
 
 def _pair_in_words(pair: Pair, names: list[str], width: float, has_ids: bool) -> str:
+    """Returns a mistake in words; long names are cut, so that the line fits into a width."""
     true, other, clips, of = pair
     true_id, other_id = (f" ({class_id})" if has_ids else "" for class_id in (true, other))
     measure = functools.partial(text_width, size=TEXT_SIZE)

@@ -39,6 +39,12 @@ def test_a_history_has_steps_and_evaluations_in_order(history_of):
     assert run.evaluations["val_top1"].tolist() == [0.25]
 
 
+def test_steps_are_sorted_even_if_lines_are_not(history_of):
+    run = history_of(step(5, 1.0), step(3, 2.0), evaluation(9), evaluation(4, 0.1), step(4, 3.0))
+    assert (run.steps["step"].tolist(), run.steps["loss"].tolist()) == ([3, 4, 5], [2, 3, 1])
+    assert run.evaluations["val_top1"].tolist() == [0.1, 0.5]
+
+
 def test_of_a_step_that_stands_twice_the_last_line_counts(history_of):
     run = history_of(step(1, 3.0), step(2, 2.0), step(3, 9.0), step(2, 1.5), step(3, 1.0))
     assert run.steps["step"].tolist() == [1, 2, 3]
