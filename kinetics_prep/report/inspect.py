@@ -15,7 +15,7 @@ from kinetics_prep.report.text import printable
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Yields the records of a shard, in the format that the end of its name says.
+    """Returns the records of a shard, in the format that the end of its name says.
 
     Raises:
       BadOption: if the file is missing, or its name ends like no format.

@@ -110,7 +110,7 @@ def text_width(text: str, size: float) -> float:
 def drawable(text: str) -> str:
     """Returns one printable line, with U+FFFD for each letter that the font lacks.
 
-    Accents that do not combine with their letter into one are left out: five hundred of them would be a tower.
+    Accents for which there is no accented letter are left out: five hundred of them would be a tower.
     """
     text = unicodedata.normalize("NFC", printable(text[:MAX_LINE_CHARACTERS]))
     kept = (letter for letter in text if unicodedata.category(letter)[0] != "M")

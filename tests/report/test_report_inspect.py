@@ -78,15 +78,15 @@ def test_a_file_of_no_known_format_is_an_error_that_names_the_formats(tmp_path):
 
 
 def test_a_description_has_a_line_for_each_feature_in_the_schema_s_order():
-    one = made()
-    lines = [line.split("  ", 1) for line in inspect.describe(one).splitlines()]
+    record_made = made()
+    lines = [line.split("  ", 1) for line in inspect.describe(record_made).splitlines()]
     assert [name for name, _ in lines] == list(FEATURES)
     values = {name: value.strip() for name, value in lines}
-    assert values["example/id"] == one["example/id"]
+    assert values["example/id"] == record_made["example/id"]
     assert values["image/frame_rate"] == "25"
     assert values["kinetics_prep/saturated_share"] == "0.25"
     assert values["image/timestamp"] == "5 values, 1500000 to 1660000"
-    sizes = [len(image) for image in one["image/encoded"]]
+    sizes = [len(image) for image in record_made["image/encoded"]]
     assert values["image/encoded"] == (f"5 images, {sum(sizes) / 1e3:.1f} kB, {min(sizes)} to {max(sizes)} bytes each")
 
 
@@ -101,19 +101,19 @@ def test_a_hostile_label_cannot_move_the_cursor():
 
 @pytest.mark.parametrize("cells, chosen", [(12, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (2, [0, 4]), (1, [0])])
 def test_a_sheet_shows_frames_at_even_distances_each_with_its_own_flow_and_time(cells, chosen):
-    one = made()
+    record_made = made()
     title = (
-        f"air drumming · {one['example/id']}\n"
+        f"air drumming · {record_made['example/id']}\n"
         "40x24, 5 frames at 25 fps, from 1.5 s of video.mp4\n"
         "flow: tvl1: 3, symmetric, 25.00% beyond 20 px"
     )
     expected = contact_sheet(
-        np.stack([one.frame(k) for k in chosen]),
-        np.stack([one.flow(k) for k in chosen]),
+        np.stack([record_made.frame(k) for k in chosen]),
+        np.stack([record_made.flow(k) for k in chosen]),
         [f"t = {1.5 + k / 25:.2f} s" for k in chosen],
         title,
     )
-    assert inspect.sheet(one, cells).tobytes() == expected.tobytes()
+    assert inspect.sheet(record_made, cells).tobytes() == expected.tobytes()
 
 
 def test_a_record_that_claims_huge_frames_is_not_drawn():

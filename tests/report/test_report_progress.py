@@ -1,4 +1,5 @@
 import io
+import logging
 import os
 import re
 import struct
@@ -210,3 +211,33 @@ def test_colour_is_for_terminals_that_want_it(terminal):
     assert not progress.wants_colour(terminal.stream, {"TERM": "xterm", "NO_COLOR": "1"})
     assert not progress.wants_colour(terminal.stream, {"TERM": "dumb"})
     assert not progress.wants_colour(io.StringIO(), {"TERM": "xterm"})
+
+
+def test_log_messages_are_shown_with_our_name(capsys):
+    log = logging.getLogger("test of notices")
+    log.addHandler(progress.Notices())
+    log.warning("%s is damaged", "shard 3")
+    assert capsys.readouterr().err == "kinetics-prep: shard 3 is damaged\n"
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_a_message_to_a_stream_that_has_gone_stops_nothing(monkeypatch, error):
+    def write(text):
+        raise error("gone")
+
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr("sys.stderr.write", write)
+    progress.Notices().emit(logging.LogRecord("name", logging.WARNING, "path", 1, "message", (), None))
+
+
+def test_a_state_has_no_negative_speed_or_time_left():
+    state = State(total=10, done_already=5, counts={"written": 3}, elapsed_seconds=2)
+    assert (state.clips_per_second, state.seconds_left) == (0, None)
+    assert State(total=3, done_already=0, counts={"written": 5}, elapsed_seconds=1).seconds_left == 0
+    assert State(total=3, done_already=0, counts={"written": 3}, elapsed_seconds=0).clips_per_second == 0
+
+
+def test_the_bar_stands_at_the_clips_that_are_done(terminal):
+    with Progress(100, 40, lambda: {"written": 50}, terminal.stream):
+        pass
+    assert " 50%|" in terminal.read()

@@ -124,7 +124,7 @@ def test_frames_move_by_whole_pixels_exactly():
 
 
 def test_frames_grow_about_the_centre():
-    """Twice as large: each pixel beside the centre moves to three times as far from it, half a pixel being one."""
+    """Three times as large: each pixel beside the centre moves to three times as far from it."""
     first, second = render.frames(Motion(zoom=2.0), seed=6, number=2, side=18)
     centre = np.arange(-2, 3)
     near, far = 8 + 1 + centre, 8 + 1 + 3 * centre + 1
