@@ -49,7 +49,7 @@ PAIRS = 10
 
 SCALE_WIDTH, SCALE_HEIGHT = 228, 14
 SCALE_TICKS = (0, 0.01, 0.1, 0.25, 0.5, 1)
-NOTHING = "#e4e2de"  # a row without a clip: not a shade of the scale
+NOTHING = "#ebe9e4"  # a row without a clip: not a shade of the scale
 RULE = "#ececec"
 
 Counts = NDArray[np.integer[Any]]
