@@ -34,7 +34,13 @@ EXTRAS = {
     "cuda12": ["cupy-cuda12x>=14,<15", "nvidia-cuda-nvrtc-cu12>=12.4,<13"],
     "cuda13": ["cupy-cuda13x>=14,<15", "nvidia-cuda-nvrtc>=13,<14"],
     # Preparing data needs no TensorFlow; the trainer does, and it is 2 GB. The last Keras for Python 3.10 is 3.12.
-    "train": ["keras>=3.10,<4", "safetensors>=0.4.3,<1", "tensorboard>=2.18,<3", "tensorflow>=2.18,<2.22"],
+    "train": [
+        "keras>=3.10,<4",
+        "matplotlib>=3.9,<4",
+        "safetensors>=0.4.3,<1",
+        "tensorboard>=2.18,<3",
+        "tensorflow>=2.18,<2.22",
+    ],
     # JAX: that models and training steps are not TensorFlow's alone.
     "test": [
         "pytest>=8,<10",

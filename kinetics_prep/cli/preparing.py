@@ -12,7 +12,8 @@ from typing import Any
 from kinetics_prep.cli.exit_codes import OK, TOO_MANY_REFUSED
 from kinetics_prep.cli.options import too_many_refused
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.report.progress import Progress, format_bytes, format_duration
+from kinetics_prep.report.progress import Progress
+from kinetics_prep.report.units import format_bytes, format_duration
 from kinetics_prep.runs.prepare import PrepareRun, Summary
 
 

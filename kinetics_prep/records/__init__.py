@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from kinetics_prep.errors import BadOption
 from kinetics_prep.records import parquet, tfrecord
 from kinetics_prep.records.record import Record
 
@@ -29,3 +30,20 @@ SHARD_FORMATS: dict[str, ShardFormat] = {
     "tfrecord": tfrecord,
     "parquet": parquet,
 }
+
+
+def read_shard(path: str | Path) -> Iterator[Record]:
+    """Yields the records of a shard, in the format that the end of its name says.
+
+    Raises:
+      BadOption: if the file is missing, or its name ends like no format.
+      CorruptShard: if the file does not read back as written.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadOption(f"{path} is not a file")
+    for module in SHARD_FORMATS.values():
+        if path.name.endswith(f".{module.SUFFIX}"):
+            return module.read_shard(path)
+    suffixes = " or ".join(f".{module.SUFFIX}" for module in SHARD_FORMATS.values())
+    raise BadOption(f"{path}: expected a file that ends in {suffixes}")

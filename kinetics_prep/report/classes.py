@@ -1,12 +1,14 @@
 """What a model takes a video for, as lines of text."""
 
-from kinetics_prep.report.inspect import printable
+from collections.abc import Iterable
+
+from kinetics_prep.report.text import printable
 
 
-def in_lines(classes):
-    """A line a class, its probability first so that labels of any script stand in a column.
+def in_lines(classes: Iterable[tuple[str, float]]) -> str:
+    """Returns a line per class, its probability first so that labels of any script stand in a column.
 
     Args:
-      classes: (label, probability 0 to 1) of each, in the order in which they are to be told.
+      classes: (label, probability 0 to 1) of each, in the order of the lines.
     """
     return "\n".join(f"{probability:>7.1%}  {printable(label)}" for label, probability in classes)

@@ -3,7 +3,10 @@
 The wheel is that of Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011 (Middlebury).
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 # Where each arc of the wheel begins, and how many of the 55 colours it takes: more where the eye tells more hues apart.
 ARCS = (
@@ -14,11 +17,11 @@ ARCS = (
     ((0, 0, 255), 13),  # blue to magenta
     ((255, 0, 255), 6),  # magenta to red
 )
-BEYOND_MAX = 0.75  # a motion beyond the scale is darkened by this, so that it is not taken for one at its rim
+BEYOND_MAX = 0.75  # a motion beyond the scale is darkened by this, to set it apart from a motion at the rim
 UNKNOWN = (0, 0, 0)
 
 
-def flow_to_rgb(flow, max_px=None):
+def flow_to_rgb(flow: ArrayLike, max_px: float | None = None) -> NDArray[np.uint8]:
     """Colours a flow: direction is the hue, magnitude the saturation.
 
     No motion is white, motion to the right red, down yellow; motion beyond `max_px` is darker, a vector that is not
@@ -32,39 +35,39 @@ def flow_to_rgb(flow, max_px=None):
     Returns:
       uint8 [..., H, W, 3], RGB.
     """
-    flow = np.asarray(flow, np.float32)
-    if flow.ndim < 3 or flow.shape[-1] != 2:
-        raise ValueError(f"flow needs the shape [..., H, W, 2], has {list(flow.shape)}")
-    max_px = scale_px(flow) if max_px is None else max_px
+    vectors = np.asarray(flow, np.float32)
+    if vectors.ndim < 3 or vectors.shape[-1] != 2:
+        raise ValueError(f"flow needs the shape [..., H, W, 2], has {list(vectors.shape)}")
+    max_px = scale_px(vectors) if max_px is None else max_px
     if not (np.isfinite(max_px) and max_px > 0):
         raise ValueError(f"max_px must be a positive number of pixels, is {max_px}")
 
-    known = np.isfinite(flow).all(-1)
-    dx, dy = np.moveaxis(np.where(known[..., None], flow, 0), -1, 0)
+    known = np.asarray(np.isfinite(vectors).all(-1))
+    dx, dy = np.moveaxis(np.where(known[..., None], vectors, 0), -1, 0)
     radius = (np.hypot(dx, dy) / max_px)[..., None]
     hue = wheel_colour(np.arctan2(dy, dx))
-    within = 1 - np.minimum(radius, 1) * (1 - hue)
-    rgb = np.rint(255 * np.where(radius <= 1, within, BEYOND_MAX * hue)).astype(np.uint8)
+    rgb = np.rint(255 * np.where(radius <= 1, 1 - radius * (1 - hue), BEYOND_MAX * hue)).astype(np.uint8)
     rgb[~known] = UNKNOWN
     return rgb
 
 
-def scale_px(flow, percentile=99):
-    """The magnitude in pixels that few vectors exceed, so that an outlier does not bleach the picture.
+def scale_px(flow: NDArray[np.float32], percentile: float = 99) -> float:
+    """Returns the magnitude in pixels that few vectors exceed, so that an outlier does not bleach the picture.
 
-    At least 1 px, or the noise of a still scene would be painted in full colours. Vectors that are not finite count
-    for nothing.
+    At least 1 px, or the noise of a still scene would be painted in full colours. Vectors that are not
+    finite do not count.
 
     Args:
       flow: float32 [..., 2], (dx, dy) in pixels.
+      percentile: how many of 100 vectors lie within the scale.
     """
     magnitude = np.hypot(flow[..., 0], flow[..., 1])
     magnitude = magnitude[np.isfinite(magnitude)]
     return max(1.0, float(np.percentile(magnitude, percentile))) if magnitude.size else 1.0
 
 
-def wheel_colour(angle):
-    """The fully saturated colour of a direction.
+def wheel_colour(angle: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Returns the fully saturated colour of a direction.
 
     Args:
       angle: float [...], radians, clockwise from the right as y points down.
@@ -78,8 +81,8 @@ def wheel_colour(angle):
     return np.stack([np.interp(place, starts, channel) for channel in corners.T], axis=-1)
 
 
-def wheel_legend(size):
-    """The wheel as a picture: each point of the disc has the colour of the motion from the centre to it.
+def wheel_legend(size: int) -> NDArray[np.uint8]:
+    """Draws the wheel: each point of the disc has the colour of the motion from the centre to it.
 
     Args:
       size: height and width in pixels.

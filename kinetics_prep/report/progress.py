@@ -3,46 +3,50 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol, TextIO
 
 from tqdm import tqdm
+
+from kinetics_prep.report.units import format_duration, format_rate
 
 
 class Progress:
     """Shows how far a run is, until the block ends.
 
-    A daemon thread asks `count` what there is, as the work may happen in processes that cannot report back. A terminal
-    gets a bar, anything else (a log file, a scheduler) a plain line now and then. A display that fails says so once
-    and never stops the run.
+    A daemon thread calls `count`, as the work may happen in processes that cannot report back. A terminal gets a bar,
+    anything else (a log file, a scheduler) a plain line now and then. A display that fails says so once and never
+    stops the run.
 
-        with Progress(total=len(plan), done_already=len(found), count=work_folder.count):
+        with Progress(total=len(plan), done_already=len(committed), count=work_folder.count):
             run()
 
     Args:
       total: clips in the plan.
-      done_already: clips that were found committed. Rate and time left leave them out.
-      count: returns how many clips ended in what way, such as {"written": 118, "refused": 2}, those found committed
-        included. It is called from another thread.
+      done_already: clips that an earlier run committed. Speed and time left leave them out.
+      count: returns how many clips ended in what way, such as {"written": 118, "refused": 2}, including those of
+        earlier runs. It is called from another thread.
       stream: where to show it, by default standard error.
       every_seconds: between two polls.
-      plain_every_seconds: between two lines where the stream is no terminal.
-      clock: seconds that never run backwards.
+      plain_every_seconds: between two lines if the stream is not a terminal.
+      clock: returns seconds that never run backwards.
     """
 
     def __init__(
         self,
-        total,
-        done_already,
-        count,
-        stream=None,
-        every_seconds=1.0,
-        plain_every_seconds=30.0,
-        clock=time.monotonic,
-    ):
+        total: int,
+        done_already: int,
+        count: Callable[[], dict[str, int]],
+        stream: TextIO | None = None,
+        every_seconds: float = 1.0,
+        plain_every_seconds: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._total = total
         self._done_already = done_already
         self._count = count
@@ -51,36 +55,40 @@ class Progress:
         self._started = clock()
         # Looked up now and not at import: tests and notebooks replace sys.stderr.
         self._stream = sys.stderr if stream is None else stream
-        self._display = _Bar(self._stream) if is_terminal(self._stream) else _Lines(self._stream, plain_every_seconds)
+        self._display: _Display = (
+            _Bar(self._stream) if is_terminal(self._stream) else _Lines(self._stream, plain_every_seconds)
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll_until_stopped, name="progress", daemon=True)
         self._complained = False
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         self._started = self._clock()
         self._thread.start()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
-        # Once more, for the thread may have looked before the last clip was committed.
+        # Once more: the thread may have counted before the last clip was committed.
         self._never_raise(lambda: self._display.close(self._state()))
 
-    def poll(self):
-        """Counts and shows what it found."""
+    def poll(self) -> None:
+        """Counts, and shows the state."""
         self._display.show(self._state())
 
-    def _state(self):
+    def _state(self) -> "State":
         return State(self._total, self._done_already, self._count(), self._clock() - self._started)
 
-    def _poll_until_stopped(self):
+    def _poll_until_stopped(self) -> None:
         self._never_raise(self.poll)
         while not self._stop.wait(self._every_seconds):
             self._never_raise(self.poll)
 
-    def _never_raise(self, show):
-        """Runs it. An error becomes one line: raised, it would hide the error of the run itself."""
+    def _never_raise(self, show: Callable[[], None]) -> None:
+        """Calls `show`. Its first error becomes one line: raised, it would hide the error of the run itself."""
         try:
             show()
         except Exception as error:
@@ -93,7 +101,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is done at one moment."""
+    """What is done at a moment."""
 
     total: int
     done_already: int
@@ -101,23 +109,23 @@ class State:
     elapsed_seconds: float
 
     @property
-    def done(self):
+    def done(self) -> int:
         return sum(self.counts.values())
 
     @property
-    def clips_per_second(self):
-        """Of this run alone; 0 before its first clip."""
+    def clips_per_second(self) -> float:
+        """The speed of this run alone; 0 before its first clip."""
         done_now = max(0, self.done - self.done_already)
         return done_now / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
 
     @property
-    def seconds_left(self):
-        """None before the first clip, as nothing is known then."""
+    def seconds_left(self) -> float | None:
+        """The time that the rest will take; None before the first clip, when nothing is known."""
         return max(0, self.total - self.done) / self.clips_per_second if self.clips_per_second else None
 
 
-def describe(state, ended=False):
-    """The state as one plain line, with the time left, or once the run has ended, the time it took."""
+def describe(state: State, ended: bool = False) -> str:
+    """Returns the state as a plain line, with the time left, or once the run has ended, the time it took."""
     endings = ", ".join(f"{n} {name}" for name, n in state.counts.items())
     parts = [f"{state.done}/{state.total} clips" + (f" ({endings})" if endings else "")]
     if state.clips_per_second:
@@ -130,68 +138,49 @@ def describe(state, ended=False):
 
 
 class Notices(logging.Handler):
-    """Shows what is logged, above a progress bar if there is one."""
+    """Shows what is logged, above a progress bar if there is a bar."""
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         # The stream may have gone; that is no reason to stop.
         with contextlib.suppress(OSError, ValueError):
             tqdm.write(f"kinetics-prep: {self.format(record)}", file=sys.stderr)
 
 
-def format_duration(seconds):
-    """The two largest units that matter: 45 s, 3 min 05 s, 2 h 10 min, 5 d 3 h."""
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"a duration is finite and not negative, not {seconds}")
-    minutes, s = divmod(round(seconds), 60)
-    hours, min_ = divmod(minutes, 60)
-    days, h = divmod(hours, 24)
-    if days:
-        return f"{days} d {h} h"
-    if hours:
-        return f"{hours} h {min_:02} min"
-    return f"{minutes} min {s:02} s" if minutes else f"{s} s"
-
-
-def format_bytes(n):
-    """In units of 1000, as disks are sold and clouds bill: 999 B, 1.5 kB, 2.0 TB."""
-    if n < 0:
-        raise ValueError(f"a size is not negative, not {n}")
-    if n < 1000:
-        return f"{n:.0f} B"
-    units, power = ("kB", "MB", "GB", "TB", "PB"), 1
-    while power < len(units) and round(n / 1000**power, 1) >= 1000:
-        power += 1
-    return f"{n / 1000**power:.1f} {units[power - 1]}"
-
-
-def format_rate(clips_per_second):
-    """3.2 clips/s, or per hour where that would read as nearly none."""
-    if clips_per_second < 0.1:
-        return f"{clips_per_second * 3600:.1f} clips/h"
-    return f"{clips_per_second:.1f} clips/s"
-
-
-def is_terminal(stream):
-    """Whether a bar can be drawn there. A terminal that has no width, as `docker run -t` gives in CI, is a log."""
+def is_terminal(stream: TextIO) -> bool:
+    """Returns whether a bar can be drawn there: not in a terminal without a width, as under `docker run -t` in CI."""
     try:
         return hasattr(stream, "isatty") and stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
     except OSError:
         return False
 
 
-def wants_colour(stream, environment=os.environ):
-    """Whether to colour text there. See https://no-color.org: set to anything but nothing means no."""
+def wants_colour(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Returns whether to colour text there. By https://no-color.org, a NO_COLOR that is not empty means no."""
     return is_terminal(stream) and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+class _Display(Protocol):
+    """Shows states, and the last one when the run has ended."""
+
+    def show(self, state: State) -> None: ...
+
+    def close(self, state: State) -> None: ...
 
 
 class _Bar:
     """For a terminal: a tqdm bar."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._bar = None
+        self._bar: tqdm | None = None
 
-    def show(self, state):
+    def show(self, state: State) -> None:
+        self._updated(state)
+
+    def close(self, state: State) -> None:
+        self._updated(state).close()
+
+    def _updated(self, state: State) -> tqdm:
         if self._bar is None:
             self._bar = tqdm(
                 total=state.total,
@@ -199,31 +188,28 @@ class _Bar:
                 unit=" clips",
                 file=self._stream,
                 dynamic_ncols=True,
-                position=0,  # below no other bar: moving the cursor up would write over the lines of other people
+                position=0,  # the first bar: moving the cursor up would write over lines of others
                 colour="green" if wants_colour(self._stream) else None,
             )
         # Set rather than updated: tqdm then takes the rate as the mean over this run, and a count may also fall.
         self._bar.n, self._bar.initial = state.done, min(state.done_already, state.done)
         self._bar.set_postfix(state.counts, refresh=False)
         self._bar.refresh()
-
-    def close(self, state):
-        self.show(state)
-        self._bar.close()
+        return self._bar
 
 
 class _Lines:
     """For a log: a line at once, a line now and then, and a line at the end."""
 
-    def __init__(self, stream, every_seconds):
+    def __init__(self, stream: TextIO, every_seconds: float) -> None:
         self._stream = stream
         self._every_seconds = every_seconds
         self._next_seconds = 0.0
 
-    def show(self, state):
+    def show(self, state: State) -> None:
         if state.elapsed_seconds >= self._next_seconds:
             self._next_seconds = state.elapsed_seconds + self._every_seconds
             print(describe(state), file=self._stream, flush=True)
 
-    def close(self, state):
+    def close(self, state: State) -> None:
         print(describe(state, ended=True), file=self._stream, flush=True)

@@ -32,7 +32,7 @@ class Waves:
     phase: np.ndarray
     colour: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shapes = self.kx.shape, self.ky.shape, self.phase.shape, self.colour.shape[1:]
         if len(set(shapes)) > 1:
             raise ValueError(f"expected one kx, ky, phase and colour for each wave, got {shapes}")

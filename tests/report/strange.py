@@ -10,4 +10,6 @@ HOSTILE = [
     "W" * 2_000_000,
     "many\n" * 1000,
     "\ufdfa" * 5000,
+    "$\\frac{1}{0$ ${$ $$ 100% \\input{/etc/passwd}",
+    "{0} {name} %s %(x)d \\n",
 ]

@@ -17,6 +17,26 @@ def test_motion_to_the_right_is_red():
 
 
 @pytest.mark.parametrize(
+    "dx, dy, colour",
+    [
+        (1, 0, [255, 0, 0]),
+        (0, 1, [255, 234, 0]),  # downwards: a quarter of 55 colours is 13.75 of the 15 from red to yellow
+        (-1, 0, [0, 197, 255]),  # 27.5: 2.5 of the 11 from cyan to blue
+        (0, -1, [103, 0, 255]),  # 41.25: 5.25 of the 13 from blue to magenta
+    ],
+)
+def test_the_four_directions_have_their_colours(dx, dy, colour):
+    assert rgb_of(dx, dy) == pytest.approx(colour, abs=1)
+
+
+def test_diagonals_lie_between_their_neighbours():
+    half = 0.5**0.5
+    right_down, left_up = (colours.wheel_colour(np.arctan2(y, x)) for x, y in ((half, half), (-half, -half)))
+    assert 255 * right_down == pytest.approx([255, 255 * 6.875 / 15, 0])
+    assert 255 * left_up == pytest.approx([0, 255 * (36 - 34.375) / 11, 255])
+
+
+@pytest.mark.parametrize(
     "place, colour",
     [
         (0, [255, 0, 0]),
@@ -64,21 +84,40 @@ def test_one_vector_in_a_thousand_does_not_set_the_scale():
     assert colours.flow_to_rgb(flow)[1:].tolist() == colours.flow_to_rgb(flow, max_px=5)[1:].tolist()
 
 
+def test_the_scale_is_the_99th_percentile_of_the_magnitudes():
+    flow = np.zeros((101, 1, 2), np.float32)
+    flow[:, 0, 0] = np.arange(101)
+    assert colours.scale_px(flow) == 99
+    assert colours.scale_px(flow, percentile=50) == 50
+    flow[100] = np.nan
+    assert colours.scale_px(flow) == pytest.approx(98.01)
+
+
+def test_motion_at_the_rim_is_saturated_and_not_darkened():
+    assert rgb_of(3, 4, max_px=5) == pytest.approx((255 * colours.wheel_colour(np.arctan2(4, 3))).tolist(), abs=0.51)
+
+
+def test_a_vector_that_is_not_finite_leaves_its_neighbours_alone():
+    flow = np.full((1, 2, 2), (1, 0), np.float32)
+    flow[0, 0, 1] = np.nan
+    assert colours.flow_to_rgb(flow, 1).tolist() == [[[0, 0, 0], [255, 0, 0]]]
+
+
 def test_the_scale_of_a_still_scene_is_one_pixel():
     assert colours.scale_px(np.full((4, 4, 2), 0.01, np.float32)) == 1
 
 
-def test_the_scale_needs_no_vector_that_is_known():
+def test_an_unknown_flow_has_a_scale_too():
     assert colours.scale_px(np.full((4, 4, 2), np.nan, np.float32)) == 1
 
 
 @pytest.mark.parametrize("max_px", [0, -1, np.nan, np.inf])
-def test_a_scale_that_is_no_length_is_refused(max_px):
+def test_a_scale_that_is_not_a_length_is_refused(max_px):
     with pytest.raises(ValueError, match="positive number of pixels"):
         colours.flow_to_rgb(np.zeros((1, 1, 2), np.float32), max_px)
 
 
-def test_what_is_no_flow_is_refused():
+def test_an_array_that_is_not_a_flow_is_refused():
     with pytest.raises(ValueError, match=r"needs the shape \[..., H, W, 2\], has \[4, 4, 3\]"):
         colours.flow_to_rgb(np.zeros((4, 4, 3), np.float32))
 

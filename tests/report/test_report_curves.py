@@ -1,258 +1,323 @@
-import json
-import math
+import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 from strange import HOSTILE
 
-from kinetics_prep.errors import CorruptShard
-from kinetics_prep.report import curves
-from kinetics_prep.report.curves import Axis, curves_picture, read_history
+pytest.importorskip("matplotlib", reason="the extra `train` is not installed")
+
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+
+from kinetics_prep.report import curves, plot
+from kinetics_prep.report.curves import Limits, curves_figure, curves_picture
+from kinetics_prep.report.history import EVALUATION_FIELDS, STEP_FIELDS, History, smoothed
 
 
-def step(number, loss=1.0, rate=0.1, **more):
-    return json.dumps({"step": number, "loss": loss, "learning_rate": rate, "clips_per_second": 2.5} | more) + "\n"
+def run(steps=(), evaluations=(), **columns):
+    """A history of these steps and evaluations; columns that are not given hold NaN."""
 
+    def table(at, fields):
+        at = np.array(at, np.int64)
+        empty = np.full(len(at), np.nan)
+        return {"step": at, **{name: np.array(columns.get(name, empty), np.float64) for name in fields}}
 
-def evaluation(number, top1=0.5, **more):
-    return json.dumps({"step": number, "val_loss": 2.0, "val_top1": top1, "val_top5": 0.9} | more) + "\n"
+    return History(table(steps, STEP_FIELDS), table(evaluations, EVALUATION_FIELDS))
 
 
 @pytest.fixture
-def history_of(tmp_path):
-    def history_of(*lines):
-        path = tmp_path / "history.jsonl"
-        path.write_bytes(b"".join(line if isinstance(line, bytes) else line.encode() for line in lines))
-        return read_history(path)
+def full():
+    return run(
+        range(1, 9),
+        (4, 8),
+        loss=[6, 5, 4.5, 4, 3.5, 3.2, 3.1, 3],
+        learning_rate=[0.1] * 4 + [0.01] * 4,
+        clips_per_second=[7, 9, 8, 8, 8, 8, 8, 8],
+        val_loss=[4.2, 3.3],
+        val_top1=[0.25, 0.5],
+        val_top5=[0.5, 0.75],
+    )
 
-    return history_of
+
+def lines_of(figure):
+    """{panel: {line: (steps, values)}} of what is drawn."""
+    return {
+        axes.get_ylabel(): {
+            line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines
+        }
+        for axes in figure.axes
+    }
+
+
+def panels(figure):
+    return {axes.get_ylabel(): axes for axes in figure.axes}
+
+
+def drawn_texts(figure):
+    plot.picture_of(figure)
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
 
 def has(picture, colour):
-    return bool((np.asarray(picture) == colour).all(2).any())
+    return bool((np.asarray(picture) == np.rint(255 * np.array(to_rgb(colour)))).all(2).any())
 
 
-def centre_of(picture, colour):
-    """(x, y), the mean of where a colour is seen below the legend, in pixels."""
-    rows, columns = np.nonzero((np.asarray(picture) == colour).all(2))
-    below = rows > 120
-    return columns[below].mean(), rows[below].mean()
+# What is drawn -----------------------------------------------------------------------------------
 
 
-# Reading -----------------------------------------------------------------------------------------
+def test_every_value_stands_in_its_panel_at_its_step(full):
+    drawn = lines_of(curves_figure(full, "title"))
+    assert list(drawn) == ["loss", "validation accuracy", "learning rate", "clips/s"]
+    steps = list(range(1, 9))
+    assert drawn["loss"]["loss of each step"] == (steps, [6, 5, 4.5, 4, 3.5, 3.2, 3.1, 3])
+    assert drawn["loss"]["loss, running mean"] == (steps, smoothed(full.steps["loss"]).tolist())
+    assert drawn["loss"]["validation loss"] == ([4, 8], [4.2, 3.3])
+    assert drawn["validation accuracy"] == {
+        "validation top-5": ([4, 8], [0.5, 0.75]),
+        "validation top-1": ([4, 8], [0.25, 0.5]),
+    }
+    assert drawn["learning rate"] == {"learning rate": (steps, [0.1] * 4 + [0.01] * 4)}
+    assert drawn["clips/s"] == {"clips/s": (steps, [7, 9, 8, 8, 8, 8, 8, 8])}
 
 
-def test_a_history_has_steps_and_evaluations_in_order(history_of):
-    found = history_of(step(1, 3.0), step(2, 2.0, 0.01), evaluation(2, 0.25), step(3, 1.0, 0.01))
-    assert found.steps["step"].tolist() == [1, 2, 3]
-    assert found.steps["loss"].tolist() == [3, 2, 1]
-    assert found.steps["learning_rate"].tolist() == [0.1, 0.01, 0.01]
-    assert found.evaluations["step"].tolist() == [2]
-    assert found.evaluations["val_top1"].tolist() == [0.25]
+def test_all_panels_share_the_steps(full):
+    figure = curves_figure(full, "title")
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    assert figure.axes[0].get_xlim() == pytest.approx((0, 8.08))
+    assert len({axes.get_position().x0 for axes in figure.axes}) == 1
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "", "step"]
 
 
-def test_of_a_step_told_twice_the_last_word_holds(history_of):
-    found = history_of(step(1, 3.0), step(2, 2.0), step(3, 9.0), step(2, 1.5), step(3, 1.0))
-    assert found.steps["step"].tolist() == [1, 2, 3]
-    assert found.steps["loss"].tolist() == [3, 1.5, 1]
+def test_panels_lie_below_each_other(full):
+    bottoms, tops = zip(*((axes.bbox.y0, axes.bbox.y1) for axes in curves_figure(full, "title").axes))
+    assert all(below < above for below, above in zip(tops[1:], bottoms))
+    assert [round(top - bottom) for top, bottom in zip(tops, bottoms)] == [400, 220, 110, 110]
 
 
-@pytest.mark.parametrize("tail", ['{"step": 2, "lo', '{"step": 2}xyz', b"\xff\xfe", "[" * 200_000])
-def test_a_last_line_that_is_cut_off_is_passed_over(history_of, tail):
-    found = history_of(step(1), tail)
-    assert found.steps["step"].tolist() == [1]
-    assert found.unreadable == 0 or len(tail) > 1 << 16  # a monstrous line counts as several
+def test_scales_hold_the_values(full):
+    axes = panels(curves_figure(full, "title"))
+    assert axes["validation accuracy"].get_ylim() == (0, 1)
+    assert 2.8 < axes["loss"].get_ylim()[0] < 3 and 6 < axes["loss"].get_ylim()[1] < 6.2
+    assert axes["clips/s"].get_ylim() == pytest.approx((0, 9.9))
+    assert axes["learning rate"].get_ylim() == pytest.approx((0, 0.11))
 
 
-@pytest.mark.parametrize(
-    "line", ["no JSON", "[1]", '{"loss": 1}', '{"step": 1.5, "loss": 1}', '{"step": -1, "loss": 1}', '{"step": true}']
-)
-def test_other_lines_that_cannot_be_read_are_counted(history_of, line):
-    found = history_of(step(1), line + "\n", step(2))
-    assert found.steps["step"].tolist() == [1, 2]
-    assert found.unreadable == 1
-    assert "unreadable lines: 1" in found.in_words()
+def test_a_learning_rate_that_falls_far_is_logarithmic_and_a_speed_never():
+    rates = [0.1, 0.01, 0.001]
+    axes = panels(curves_figure(run((1, 2, 3), learning_rate=rates, clips_per_second=[1, 100, 1000]), "title"))
+    assert axes["learning rate"].get_yscale() == "log" and axes["clips/s"].get_yscale() == "linear"
+    assert axes["learning rate"].get_ylim() == pytest.approx((0.001 / 1.5, 0.15))
+    assert axes["clips/s"].get_ylim() == pytest.approx((0, 1100))
 
 
-def test_lines_of_other_kinds_are_passed_over(history_of):
-    found = history_of(step(1), '{"step": 1, "event": "resumed"}\n', step(2))
-    assert (found.steps["step"].tolist(), found.unreadable) == ([1, 2], 0)
+def test_a_log_axis_has_a_tick_at_each_power_of_ten():
+    figure = curves_figure(run((1, 2, 3), learning_rate=[0.1, 0.01, 0.001]), "title")
+    texts = drawn_texts(figure)
+    assert {"0.1", "0.01", "0.001"} <= set(texts)
 
 
-@pytest.mark.parametrize(
-    "written, read",
-    [
-        ("NaN", math.nan),
-        ("null", math.nan),
-        ('"1"', math.nan),
-        ("true", math.nan),
-        ("1e999", math.inf),
-        ("9" * 400, math.inf),
-    ],
-)
-def test_what_is_no_number_is_nan_and_what_has_diverged_is_infinite(history_of, written, read):
-    found = history_of(f'{{"step": 1, "loss": {written}}}\n', step(2))
-    assert found.steps["loss"][0] == pytest.approx(read, nan_ok=True)
-    assert "steps without a finite loss: 1" in found.in_words()
+def test_ticks_are_round_numbers_in_plain_words():
+    figure = curves_figure(
+        run((0, 115_000), (115_000,), loss=[0.5, 6.4], val_top1=[0.3], clips_per_second=[10, 10]), "title"
+    )
+    texts = drawn_texts(figure)
+    assert {"0", "1", "2", "3", "4", "5", "6"} <= set(texts)
+    assert {"0%", "20%", "40%", "60%", "80%", "100%"} <= set(texts)
+    assert {"20k", "40k", "60k", "80k", "100k"} <= set(texts)
+    assert not any("$" in text or "e+" in text for text in texts)
 
 
-@pytest.mark.parametrize("content", ["", "\n\n", "{}\n", '{"step": 1}\n', "\x00" * 1000])
-def test_a_file_without_a_step_is_refused(history_of, content):
-    with pytest.raises(CorruptShard, match="holds no step of a run"):
-        history_of(content)
+def test_the_ticks_of_a_short_run_are_whole_steps():
+    figure = curves_figure(run((1, 2, 3), loss=[3, 2, 1]), "title")
+    assert figure.axes[0].get_xticks().tolist()[:4] == [0, 1, 2, 3]
 
 
-def test_a_history_says_how_far_the_run_came(history_of):
-    found = history_of(step(1, 4.0), evaluation(1, 0.5), step(2, 2.0, 0.01), evaluation(2, 0.5))
-    assert found.in_words().startswith("step 2: loss 2.")
-    assert "learning rate 0.01; best validation top-1 50.0% at step 1; 2.5 clips/s" in found.in_words()
-    assert history_of(evaluation(7)).in_words() == "best validation top-1 50.0% at step 7"
+def test_the_title_and_what_the_history_says_stand_above(full):
+    figure = curves_figure(full, "i3d, rgb\n/runs/a")
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[:2] == ["i3d, rgb", "/runs/a"]
+    assert texts[2] == full.in_words()
+    sizes = [text.get_fontsize() for text in figure.texts]
+    assert sizes == [plot.TITLE_SIZE, plot.TEXT_SIZE, plot.TEXT_SIZE]
+    heights = [text.get_position()[1] for text in figure.texts]
+    assert heights == sorted(heights, reverse=True) and heights[-1] - 21 > figure.axes[0].bbox.y1
 
 
-# Computing ---------------------------------------------------------------------------------------
+def test_panels_without_a_number_are_not_drawn():
+    assert list(lines_of(curves_figure(run((1, 2), loss=[3, 2]), "title"))) == ["loss"]
+    evaluated = lines_of(curves_figure(run((), (5,), val_top5=[0.5]), "title"))
+    assert evaluated == {"loss": {}, "validation accuracy": {"validation top-5": ([5], [0.5])}}
 
 
-def test_smoothing_keeps_a_constant_and_passes_over_what_is_not_finite():
-    losses = np.array([2.0] * 30 + [np.nan, np.inf] + [2.0] * 30)
-    assert curves.smoothed(losses) == pytest.approx(np.full(62, 2.0))
+def test_a_legend_names_the_lines_of_a_panel_that_has_several(full):
+    legends = [axes.get_legend() for axes in curves_figure(full, "title").axes]
+    names = [[text.get_text() for text in legend.get_texts()] for legend in legends[:2]]
+    assert names == [
+        ["loss, running mean", "validation loss", "loss of each step"],
+        ["validation top-1", "validation top-5"],
+    ]
+    assert legends[2:] == [None, None]
 
 
-def test_smoothing_lessens_noise_and_follows_a_fall():
-    noisy = 5 * np.exp(-np.arange(5000) / 1000) + np.random.default_rng(0).normal(0, 0.5, 5000)
-    smooth = curves.smoothed(noisy)
-    assert np.std(np.diff(smooth[100:])) < 0.05 * np.std(np.diff(noisy[100:]))
-    assert abs(smooth[-1] - 5 * np.exp(-5)) < 0.2
+# Breaks ------------------------------------------------------------------------------------------
 
 
-def test_rates_are_told_where_they_change_and_not_where_they_begin():
-    steps = np.arange(1, 8)
-    rates = np.array([0.1, 0.1, 0.01, np.nan, 0.0101, 0.1, 0.0])
-    assert curves.rate_changes(steps, rates) == [(3, 0.01), (6, 0.1)]
+def test_a_loss_that_is_not_finite_breaks_the_line_and_is_marked_at_the_foot():
+    losses = [1.0, np.nan, 2.0, np.inf, 3.0, 3.0]
+    figure = curves_figure(run(range(1, 7), loss=losses), "title")
+    each, _, marks = figure.axes[0].lines
+    assert np.isnan(each.get_ydata()).tolist() == [False, True, False, True, False, False]
+    assert marks.get_xdata().tolist() == [2, 4] and marks.get_ydata().tolist() == [0, 0]
+    assert has(plot.picture_of(figure), curves.BAD)
+    assert not has(curves_picture(run((1, 2), loss=[1, 2]), "title"), curves.BAD)
 
 
-def test_an_axis_knows_where_values_lie():
-    assert Axis(0.0, 4.0).at(np.array([0, 1, 4, 6])).tolist() == [0, 0.25, 1, 1.5]
-    assert Axis(0.01, 1.0, is_log=True).at(np.array([0.01, 0.1, 1])) == pytest.approx([0, 0.5, 1])
+def test_a_value_between_two_breaks_gets_a_dot_as_it_has_no_line():
+    figure = curves_figure(run(range(1, 8), loss=[1.0, np.nan, 2.0, np.inf, 3.0, 3.0, np.nan]), "title")
+    each = figure.axes[0].lines[0]
+    assert each.get_markevery().tolist() == [True, False, True, False, False, False, False]
+    assert each.get_marker() == "o"
 
 
-@pytest.mark.parametrize(
-    "axis, ticks",
-    [
-        (Axis(0.0, 6.4), [0, 2, 4, 6]),
-        (Axis(0.0, 115_000.0), [0, 20_000, 40_000, 60_000, 80_000, 100_000]),
-        (Axis(0.1, 6.0, is_log=True), [0.1, 0.2, 0.5, 1, 2, 5]),
-        (Axis(1e-12, 1.0, is_log=True), [1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1]),
-    ],
-)
-def test_ticks_are_round_numbers(axis, ticks):
-    assert axis.ticks() == pytest.approx(ticks)
+def test_few_evaluations_have_dots_and_many_have_none():
+    for count, has_dots in ((100, True), (101, False)):
+        at = np.arange(1, count + 1)
+        line = curves_figure(run((), at, val_loss=np.ones(count)), "title").axes[0].lines[0]
+        assert line.get_markevery().tolist() == [has_dots] * count
 
 
-@pytest.mark.parametrize("low, high, is_log", [(1, 1, False), (0, 1, True), (float("nan"), 1, False)])
-def test_an_axis_refuses_nonsense(low, high, is_log):
+def test_a_run_of_one_step_is_seen():
+    picture = curves_picture(run((1,), loss=[2.0]), "title")
+    assert has(picture, curves.SMOOTH)
+
+
+# Limits ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low, high, is_log", [(1, 1, False), (0, 1, True), (float("nan"), 1, False), (2, 1, False)])
+def test_limits_refuse_nonsense(low, high, is_log):
     with pytest.raises(ValueError, match="low < high"):
-        Axis(low, high, is_log)
+        Limits(low, high, is_log)
 
 
-def loss_axis(losses):
-    return curves.loss_axis(np.array(losses), curves.smoothed(np.array(losses)), np.array([]))
+def loss_limits(losses):
+    losses = np.array(losses, np.float64)
+    return curves.loss_limits(losses, smoothed(losses), np.array([]))
 
 
 def test_a_loss_that_falls_far_is_drawn_on_a_logarithmic_scale():
     falling = np.geomspace(6, 0.01, 500)
-    assert loss_axis(falling).is_log
-    assert not loss_axis(falling - 1).is_log
-    assert not loss_axis(np.linspace(6, 3, 500)).is_log
-    assert loss_axis(np.linspace(6, 2, 500)).low == 0
+    assert loss_limits(falling).is_log
+    assert not loss_limits(falling - 1).is_log
+    assert not loss_limits(np.linspace(6, 3, 500)).is_log
+    assert loss_limits(np.linspace(6, 2, 500)).low == 0
+
+
+def test_a_loss_that_stays_high_is_not_drawn_from_zero():
+    limits = loss_limits(np.linspace(6, 5, 500))
+    assert 4.9 < limits.low < 5 and 6 < limits.high < 6.1
 
 
 def test_one_outlier_does_not_flatten_the_curve():
     losses = np.linspace(6, 3, 1000)
     losses[500] = 1e9
-    smooth = np.linspace(6, 3, 1000)
-    assert curves.loss_axis(losses, smooth, np.array([])).high < 10
+    assert curves.loss_limits(losses, np.linspace(6, 3, 1000), np.array([])).high < 10
 
 
-# Drawing -----------------------------------------------------------------------------------------
-
-
-def test_what_is_not_there_is_not_drawn(history_of):
-    bare = curves_picture(history_of(step(1), step(2)), "title")
-    full = curves_picture(history_of(step(1), step(2), evaluation(2)), "title")
-    assert [has(bare, colour) for colour in (curves.SMOOTH, curves.TOP1, curves.TOP5, curves.VAL_LOSS)] == [1, 0, 0, 0]
-    assert all(has(full, colour) for colour in (curves.SMOOTH, curves.TOP1, curves.TOP5, curves.VAL_LOSS))
-
-
-def test_accuracy_stands_as_high_as_it_is(history_of):
-    heights = []
-    for share in (0.0, 0.25, 0.75):
-        picture = curves_picture(
-            history_of(step(1), *(evaluation(k, share, val_top5=None) for k in (1, 2, 3))), "title"
-        )
-        plot = np.asarray(picture)[:, curves.LEFT + 20 : curves.WIDTH - curves.RIGHT - 20]
-        rows = np.nonzero((plot == curves.TOP1).all(2))[0]
-        heights.append(rows[rows > 120].mean())
-    assert heights[0] - heights[1] == pytest.approx(curves.PLOT_HEIGHT / 4, abs=4)
-    assert heights[0] - heights[2] == pytest.approx(curves.PLOT_HEIGHT * 3 / 4, abs=4)
-
-
-def test_a_loss_that_is_no_number_breaks_the_line_and_is_marked_at_the_foot(history_of):
-    lines = [step(k, math.nan if 40 <= k < 60 else 1.0) for k in range(1, 101)]
-    picture = curves_picture(history_of(*lines), "title")
-    x, y = centre_of(picture, curves.BAD)
-    middle = curves.LEFT + (curves.WIDTH - curves.LEFT - curves.RIGHT) / 2
-    assert abs(x - middle) < 20 and y > picture.height - curves.BELOW - 12
-    assert not has(curves_picture(history_of(step(1), step(2)), "title"), curves.BAD)
-
-
-def test_a_drop_of_the_learning_rate_is_marked_where_it_is(history_of):
-    lines = [step(k, rate=0.1 if k < 50 else 0.01) for k in range(1, 101)]
-    plain = curves_picture(history_of(*(step(k) for k in range(1, 101))), "title")
-    marked = curves_picture(history_of(*lines), "title")
-    changed = np.nonzero((np.asarray(plain) != np.asarray(marked)).any(2)[140:])[1]
-    middle = curves.LEFT + (curves.WIDTH - curves.LEFT - curves.RIGHT) / 2
-    assert len(changed) > 100 and abs(np.median(changed) - middle) < 20
-
-
-def test_a_learning_rate_that_changes_all_the_time_is_not_marked(history_of):
-    lines = [step(k, rate=0.1 * 2 ** -(k % 2)) for k in range(1, 101)]
-    plain, wild = (curves_picture(history_of(*these), "title") for these in ([step(k) for k in range(1, 101)], lines))
-    assert (np.asarray(plain)[140:] == np.asarray(wild)[140:]).all()
-
-
-def test_thinning_keeps_the_extremes():
-    x, y = np.linspace(0, 300, 100_000), np.zeros(100_000)
-    y[777], y[50_000] = 9, -9
-    points = curves._thinned(x, y)
-    assert len(points) < 1000
-    assert points[:, 1].max() == 9 and points[:, 1].min() == -9
-    assert (np.diff(points[:, 0]) >= 0).all()
+def test_a_validation_loss_above_all_others_is_within_the_scale():
+    losses = np.linspace(3, 2, 100)
+    assert curves.loss_limits(losses, losses, np.array([8.0, np.nan])).high > 8
 
 
 @pytest.mark.parametrize(
-    "lines",
+    "steps, evaluations, low, high",
     [
-        [step(0)],
-        [step(1)],
-        [evaluation(5)],
-        [step(1, math.nan)],
-        [step(1, 0.0), step(2, 0.0)],
-        [step(1, -3.0)],
-        [step(2**52), step(2**52 + 1)],
-        [step(1, 1e29), step(2, 1e-300), step(3, 1e-29)],
-        [evaluation(1, 7.0, val_loss=1e29), evaluation(2, -3.0, val_loss=None)],
-        [step(k, 1 / k) for k in range(1, 20_000)],
+        ((1, 100), (), 0, 101),
+        ((50, 100), (), 0, 101),
+        ((60, 100), (), 59.6, 100.4),
+        ((60, 100), (1,), 0, 101),
+        ((7,), (), 0, 7.07),
+        ((0,), (), 0, 1.01),
     ],
-    ids=[str(k) for k in range(10)],
 )
-def test_any_history_makes_a_picture(history_of, lines):
-    picture = curves_picture(history_of(*lines), "title")
+def test_steps_begin_at_zero_unless_the_run_was_noted_only_from_later_on(steps, evaluations, low, high):
+    limits = curves.step_limits(run(steps, evaluations))
+    assert (limits.low, limits.high) == pytest.approx((low, high))
+
+
+# The picture -------------------------------------------------------------------------------------
+
+
+def test_the_picture_is_a_png_with_the_same_bytes_twice(full, tmp_path):
+    paths = [tmp_path / name for name in "ab"]
+    for path in paths:
+        curves_picture(full, "title").save(path, format="PNG")
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with Image.open(paths[0]) as picture:
+        assert (picture.format, picture.mode, picture.width, picture.info) == ("PNG", "RGB", curves.WIDTH, {})
+        for colour in (curves.SMOOTH, curves.VAL_LOSS, curves.TOP1, curves.TOP5, curves.RATE):
+            assert has(picture, colour)
+
+
+def test_threads_draw_the_same_picture(full):
+    expected = curves_picture(full, "title").tobytes()
+    pictures = []
+    threads = [threading.Thread(target=lambda: pictures.append(curves_picture(full, "title"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [picture.tobytes() == expected for picture in pictures] == [True] * 4
+
+
+def test_the_settings_of_the_process_stay_as_they_are(full):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    curves_picture(full, "title")
+    assert dict(matplotlib.rcParams) == before
+
+
+ODD = np.arange(1, 20_000)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        run((0,), loss=[1]),
+        run((), (5,), val_top1=[0.5]),
+        run((1,), loss=[np.nan]),
+        run((1, 2), loss=[0, 0]),
+        run((1,), loss=[-3], learning_rate=[-1], clips_per_second=[0]),
+        run((2**52, 2**52 + 1), loss=[1, 1]),
+        run((1, 2, 3), loss=[1e29, 1e-300, 1e-29], learning_rate=[1e-300, 1e29, 1], clips_per_second=[1e29, 1, 1]),
+        run((), (1, 2), val_top1=[7, -3], val_loss=[1e29, np.nan]),
+        run(ODD, loss=1 / ODD),
+        run(ODD, loss=np.where(ODD % 2, 1e29, np.nan), learning_rate=np.where(ODD % 3, 1e-9, 1)),
+    ],
+    ids=range(10),
+)
+def test_any_history_makes_a_picture(history, recwarn):
+    picture = curves_picture(history, "title")
     assert (picture.width, picture.mode) == (curves.WIDTH, "RGB")
     inked = np.asarray(picture).min(2) < 255
     assert not inked[:4].any() and not inked[-2:].any() and not inked[:, :2].any() and not inked[:, -2:].any()
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:12]))
-def test_no_title_is_too_strange_or_too_long(history_of, text):
-    picture = curves_picture(history_of(step(1), evaluation(1)), text)
-    assert picture.width == curves.WIDTH and picture.height < 1000
+def test_no_title_is_too_strange_or_too_long(full, text, recwarn):
+    figure = curves_figure(full, text)
+    picture = plot.picture_of(figure)
+    assert not any(each.get_parse_math() or each.get_usetex() for each in figure.findobj(Text))
+    assert picture.width == curves.WIDTH and picture.height < 1600
+    inked = np.asarray(picture).min(2) < 255
+    assert not inked[: plot.MARGIN // 2].any() and not inked[:, -plot.MARGIN // 2 :].any()
+    assert not recwarn.list
+
+
+def test_dollar_signs_are_drawn_as_they_stand(full):
+    assert curves_figure(full, "cost: $5 to $6_{a}^").texts[0].get_text() == "cost: $5 to $6_{a}^"
+    plain, dollars = (curves_picture(full, title) for title in ("5 to 6", "$5 to 6$"))
+    assert plain.tobytes() != dollars.tobytes()

@@ -1,4 +1,5 @@
 import io
+import logging
 import os
 import re
 import struct
@@ -11,7 +12,7 @@ from kinetics_prep.report.progress import Progress, State
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """Stands still unless a test moves it."""
 
     seconds = 0.0
 
@@ -59,31 +60,31 @@ def lines(stream):
 
 def test_a_log_gets_counts_rate_and_time_left(clock):
     counts, log = {"written": 0, "refused": 0}, io.StringIO()
-    shown = Progress(1200, 0, counts.copy, log, clock=clock)
+    display = Progress(1200, 0, counts.copy, log, clock=clock)
     counts |= {"written": 118, "refused": 2}
     clock.seconds = 40
-    shown.poll()
+    display.poll()
     assert lines(log) == ["kinetics-prep: 120/1200 clips (118 written, 2 refused), 3.0 clips/s, 6 min 00 s left"]
 
 
 def test_a_log_gets_a_line_every_thirty_seconds_at_most(clock):
     log = io.StringIO()
-    shown = Progress(10, 0, lambda: {"written": 1}, log, clock=clock)
+    display = Progress(10, 0, lambda: {"written": 1}, log, clock=clock)
     seen = []
     for clock.seconds in (0, 1, 29, 30, 31, 59, 75, 104, 105):
-        shown.poll()
+        display.poll()
         seen.append(len(lines(log)))
     assert seen == [1, 1, 1, 2, 2, 2, 3, 3, 4]
 
 
-def test_clips_found_committed_are_shown_but_not_taken_for_speed():
+def test_clips_of_earlier_runs_count_as_done_but_not_as_speed():
     state = State(total=1000, done_already=500, counts={"written": 600}, elapsed_seconds=50)
     assert state.clips_per_second == 2
     assert state.seconds_left == 200
     assert progress.describe(state) == "kinetics-prep: 600/1000 clips (600 written), 2.0 clips/s, 3 min 20 s left"
 
 
-def test_nothing_is_said_of_speed_before_the_first_clip():
+def test_there_is_no_speed_before_the_first_clip():
     state = State(total=1000, done_already=500, counts={"written": 500}, elapsed_seconds=50)
     assert state.seconds_left is None
     assert progress.describe(state) == "kinetics-prep: 500/1000 clips (500 written)"
@@ -140,7 +141,7 @@ def refuse():
     raise OSError("work folder not reachable")
 
 
-def test_a_count_that_fails_is_told_once_and_stops_nothing():
+def test_a_count_that_fails_is_reported_once_and_stops_nothing():
     log = io.StringIO()
     with Progress(2, 0, refuse, log):
         pass
@@ -186,7 +187,7 @@ def test_a_terminal_without_a_width_gets_lines():
     terminal.close()
 
 
-def test_a_bar_knows_no_speed_where_less_is_left_than_was_found(terminal):
+def test_a_bar_has_no_speed_if_less_is_done_than_at_the_start(terminal):
     with Progress(10, 5, lambda: {"written": 3}, terminal.stream):
         pass
     assert "-" not in terminal.read()
@@ -212,46 +213,31 @@ def test_colour_is_for_terminals_that_want_it(terminal):
     assert not progress.wants_colour(io.StringIO(), {"TERM": "xterm"})
 
 
-@pytest.mark.parametrize(
-    "seconds, text",
-    [
-        (0, "0 s"),
-        (45, "45 s"),
-        (59.6, "1 min 00 s"),
-        (185, "3 min 05 s"),
-        (3599.7, "1 h 00 min"),
-        (7800, "2 h 10 min"),
-        (86_399, "23 h 59 min"),
-        (93_600, "1 d 2 h"),
-        (442_800, "5 d 3 h"),
-    ],
-)
-def test_durations_are_told_in_two_units(seconds, text):
-    assert progress.format_duration(seconds) == text
+def test_log_messages_are_shown_with_our_name(capsys):
+    log = logging.getLogger("test of notices")
+    log.addHandler(progress.Notices())
+    log.warning("%s is damaged", "shard 3")
+    assert capsys.readouterr().err == "kinetics-prep: shard 3 is damaged\n"
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_what_is_no_duration_is_refused(seconds):
-    with pytest.raises(ValueError, match="finite and not negative"):
-        progress.format_duration(seconds)
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_a_message_to_a_stream_that_has_gone_stops_nothing(monkeypatch, error):
+    def write(text):
+        raise error("gone")
+
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr("sys.stderr.write", write)
+    progress.Notices().emit(logging.LogRecord("name", logging.WARNING, "path", 1, "message", (), None))
 
 
-@pytest.mark.parametrize(
-    "n, text",
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1500, "1.5 kB"),
-        (999_949, "999.9 kB"),
-        (999_999, "1.0 MB"),
-        (2e12, "2.0 TB"),
-        (5e18, "5000.0 PB"),
-    ],
-)
-def test_sizes_are_told_in_thousands(n, text):
-    assert progress.format_bytes(n) == text
+def test_a_state_has_no_negative_speed_or_time_left():
+    state = State(total=10, done_already=5, counts={"written": 3}, elapsed_seconds=2)
+    assert (state.clips_per_second, state.seconds_left) == (0, None)
+    assert State(total=3, done_already=0, counts={"written": 5}, elapsed_seconds=1).seconds_left == 0
+    assert State(total=3, done_already=0, counts={"written": 3}, elapsed_seconds=0).clips_per_second == 0
 
 
-@pytest.mark.parametrize("rate, text", [(3.21, "3.2 clips/s"), (0.01, "36.0 clips/h"), (250, "250.0 clips/s")])
-def test_slow_rates_are_told_per_hour(rate, text):
-    assert progress.format_rate(rate) == text
+def test_the_bar_stands_at_the_clips_that_are_done(terminal):
+    with Progress(100, 40, lambda: {"written": 50}, terminal.stream):
+        pass
+    assert " 50%|" in terminal.read()

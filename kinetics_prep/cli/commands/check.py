@@ -7,7 +7,7 @@ from kinetics_prep.annotations import check, selection
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.cli import flags
 from kinetics_prep.cli.exit_codes import INVALID, OK
-from kinetics_prep.report.inspect import printable
+from kinetics_prep.report.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from kinetics_prep.cli import training_flags, training_options
 from kinetics_prep.cli.exit_codes import OK
-from kinetics_prep.report.inspect import printable
+from kinetics_prep.report.text import printable
 from kinetics_prep.training import comparison
 
 

@@ -8,7 +8,8 @@ from kinetics_prep.cli import flags, options
 from kinetics_prep.cli.exit_codes import OK
 from kinetics_prep.cli.notices import notices
 from kinetics_prep.cli.preparing import exit_code
-from kinetics_prep.report.progress import Progress, format_bytes, format_duration
+from kinetics_prep.report.progress import Progress
+from kinetics_prep.report.units import format_bytes, format_duration
 from kinetics_prep.runs.download import download_all, open_download
 from kinetics_prep.runs.forecast import forecast
 

@@ -12,8 +12,8 @@ from kinetics_prep.cli.keras_backend import load_keras
 from kinetics_prep.cli.notices import notices
 from kinetics_prep.errors import BadOption
 from kinetics_prep.report import confusion
-from kinetics_prep.report.inspect import printable
 from kinetics_prep.report.progress import Progress
+from kinetics_prep.report.text import printable
 from kinetics_prep.training import comparison, predictions
 from kinetics_prep.training.predictions import Predictions
 

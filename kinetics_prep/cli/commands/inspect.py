@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 from kinetics_prep.cli.exit_codes import OK
+from kinetics_prep.records import read_shard
 from kinetics_prep.report import inspect
+from kinetics_prep.report.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Prints a record and draws its contact sheet, or lists the records."""
     if arguments.list:
-        for number, record in enumerate(inspect.records(arguments.shard)):
+        for number, record in enumerate(read_shard(arguments.shard)):
             label = record.get("clip/label/text", "no label")
-            print(inspect.printable(f"{number:5d}  {record['example/id']}  {len(record)} frames  {label}"))
+            print(printable(f"{number:5d}  {record['example/id']}  {len(record)} frames  {label}"))
         return OK
     record = inspect.find(arguments.shard, arguments.record)
     print(inspect.describe(record))

@@ -6,7 +6,7 @@ from pathlib import Path
 from kinetics_prep.cli.exit_codes import OK
 from kinetics_prep.dataset import status
 from kinetics_prep.errors import RETRYABLE
-from kinetics_prep.report.inspect import printable
+from kinetics_prep.report.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,9 @@ from kinetics_prep.cli import training_flags, training_options
 from kinetics_prep.cli.exit_codes import INTERRUPTED, OK
 from kinetics_prep.cli.keras_backend import load_keras
 from kinetics_prep.cli.notices import notices
-from kinetics_prep.report.inspect import printable
-from kinetics_prep.report.progress import Progress, format_duration
+from kinetics_prep.report.progress import Progress
+from kinetics_prep.report.text import printable
+from kinetics_prep.report.units import format_duration
 
 if TYPE_CHECKING:
     from kinetics_prep.training.train import Run
@@ -113,12 +114,12 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
 
 
 def _print_summary(run: "Run", seconds: float) -> int:
-    from kinetics_prep.report import curves
+    from kinetics_prep.report import curves, history
 
     recipe, output = run.job.recipe, run.job.output
     if run.step:
         title = f"{recipe.model}, {recipe.stream}, recipe {recipe.name}, {recipe.protocol}\n{output}"
-        curves.curves_picture(curves.read_history(run.folder.history), title).save(output / "curves.png", format="PNG")
+        curves.curves_picture(history.read_history(run.folder.history), title).save(output / "curves.png", format="PNG")
     if len(run.skipped):
         print(
             f"{len(run.skipped)} clips could not be read and were skipped, {run.skipped.times} times", file=sys.stderr

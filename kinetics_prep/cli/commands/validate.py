@@ -8,8 +8,8 @@ from kinetics_prep.cli.exit_codes import INVALID, OK
 from kinetics_prep.dataset import validate
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.report.inspect import printable
 from kinetics_prep.report.progress import Progress
+from kinetics_prep.report.text import printable
 from kinetics_prep.runs.workers import worker_count
 
 

@@ -8,7 +8,7 @@ from kinetics_prep.annotations import selection
 from kinetics_prep.cli.exit_codes import OK
 from kinetics_prep.cli.keras_backend import load_keras
 from kinetics_prep.cli.notices import notices
-from kinetics_prep.report.inspect import printable
+from kinetics_prep.report.text import printable
 
 if TYPE_CHECKING:
     from kinetics_prep.models.weights import Weights
