@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kinetics_prep.models import weights
+from kinetics_prep.models import model_variables
 from kinetics_prep.models.spec import CHANNELS
 
 
@@ -22,7 +22,7 @@ def array(random: np.random.RandomState, name: str, shape: tuple[int, ...]) -> n
 def arrays(model, seed: int = 0) -> dict[str, np.ndarray]:
     """Values for all weights of a model."""
     random = np.random.RandomState(seed)
-    return {name: array(random, name, tuple(v.shape)) for name, v in sorted(weights.variables(model).items())}
+    return {name: array(random, name, tuple(v.shape)) for name, v in sorted(model_variables.by_name(model).items())}
 
 
 def inputs(spec, stream: str, span: int, size: int, clips: int = 1, seed: int = 1) -> dict[str, np.ndarray]:

@@ -12,10 +12,10 @@ import keras
 from model_cases import arrays, inputs
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.models import MODELS, describe, i3d, weights
+from kinetics_prep.models import MODELS, describe, i3d, model_variables
 from kinetics_prep.models.inception import Builder
 from kinetics_prep.models.recurrent import BatchNormLSTM
-from kinetics_prep.models.spec import PAPER, Options, Spec
+from kinetics_prep.models.spec import PAPER, STREAMS, Options, Spec
 
 CASES = [(name, stream) for name, module in MODELS.items() for stream in module.SPEC.streams]
 
@@ -49,17 +49,19 @@ BIASES = {"two-stream": 2}
 @pytest.mark.parametrize("name, stream", COUNTS)
 def test_a_model_has_as_many_parameters_as_the_papers(name, stream):
     tolerance = 0 if name == "i3d" else 0.01
-    found = weights.parameters(MODELS[name].build(400, stream))
+    found = model_variables.count_parameters(MODELS[name].build(400, stream))
     assert found == pytest.approx(COUNTS[name, stream], rel=tolerance, abs=0)
     of_a_class = INTO_HEAD[name] + BIASES.get(name, 1)
-    with_101 = weights.parameters(MODELS[name].build(101, stream))
+    with_101 = model_variables.count_parameters(MODELS[name].build(101, stream))
     assert with_101 == found - 299 * of_a_class
     assert with_101 == pytest.approx(COUNTS[name, stream] - 299 * of_a_class, rel=tolerance, abs=0)
 
 
-def test_the_two_streams_of_two_stream_are_what_both_is():
-    one, other, both = (weights.parameters(MODELS["two-stream"].build(4, s, size=32)) for s in ("rgb", "flow", "both"))
-    assert one + other == both
+def test_two_stream_for_both_has_the_parameters_of_its_two_streams():
+    counts = {s: model_variables.count_parameters(MODELS["two-stream"].build(4, s, size=32)) for s in STREAMS}
+    assert counts["both"] == counts["rgb"] + counts["flow"]
+    # The first kernel takes 2 * 10 channels instead of 3.
+    assert counts["flow"] - counts["rgb"] == 7 * 7 * (20 - 3) * 64
 
 
 def test_describe_tells_of_each_model():
@@ -100,8 +102,8 @@ def test_what_one_clip_gives_does_not_depend_on_its_batch(small):
 
 def test_the_head_is_what_depends_on_the_classes(small):
     module, stream, model = small
-    other = {name: v.shape for name, v in weights.variables(module.build(7, stream, size=32)).items()}
-    changed = {name.partition("/")[0] for name, v in weights.variables(model).items() if v.shape != other[name]}
+    other = {name: v.shape for name, v in model_variables.by_name(module.build(7, stream, size=32)).items()}
+    changed = {name.partition("/")[0] for name, v in model_variables.by_name(model).items() if v.shape != other[name]}
     prefixes = {"rgb": "RGB.", "flow": "Flow."} if module.SPEC.name == "two-stream" else {}
     assert changed == {layer for layer in module.HEAD if layer.startswith(prefixes.get(stream, ""))}
 
@@ -126,7 +128,7 @@ def test_logits_are_float32_under_mixed_precision(name):
         keras.config.set_dtype_policy(before)
     logits = model(inputs(module.SPEC, module.SPEC.streams[-1], SHORT[name], 32))
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
-    assert {keras.backend.standardize_dtype(v.dtype) for v in weights.variables(model).values()} == {"float32"}
+    assert {keras.backend.standardize_dtype(v.dtype) for v in model_variables.by_name(model).values()} == {"float32"}
     assert model.get_layer(module.HEAD[0]).compute_dtype == "float32"
     assert any(layer.compute_dtype == "bfloat16" for layer in model.layers)
 
@@ -136,7 +138,7 @@ def test_both_streams_of_two_stream_are_the_mean_of_each_trained_apart():
     models = {stream: module.build(4, stream, size=32) for stream in module.SPEC.streams}
     apart = arrays(models["rgb"]) | arrays(models["flow"])
     for model in models.values():
-        weights.restore(model, {name: apart[name] for name in weights.variables(model)})
+        model_variables.restore(model, {name: apart[name] for name in model_variables.by_name(model)})
     taken = inputs(module.SPEC, "both", 10, 32, clips=2)
     logits = {
         stream: keras.ops.convert_to_numpy(model({part: taken[part] for part in model.input}))
@@ -217,7 +219,7 @@ def test_options_do_what_they_say(small):
     assert {layer.momentum for layer in norms} == {0.9}
     assert {layer.epsilon for layer in norms if isinstance(layer, keras.layers.BatchNormalization)} == {1e-3}
     # The gradient of w^2 * decay / 2 is w * decay.
-    kernels = [v for v in weights.variables(model).values() if v.name.endswith("kernel")]
+    kernels = [v for v in model_variables.by_name(model).values() if v.name.endswith("kernel")]
     squares = sum(float(np.square(keras.ops.convert_to_numpy(v), dtype=np.float64).sum()) for v in kernels)
     penalty = float(keras.ops.convert_to_numpy(sum(model.losses)))
     assert penalty == pytest.approx(0.005 * squares, rel=1e-4)
@@ -283,7 +285,7 @@ def lstm(momentum=0.9):
 def test_the_lstm_is_that_of_the_paper():
     model = lstm()
     given = arrays(model)
-    weights.restore(model, given)
+    model_variables.restore(model, given)
     x = np.random.RandomState(2).standard_normal((2, 13, 6)).astype(np.float32)
     wanted = np.stack(list(lstm_by_hand(given, x)), axis=1)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x)), wanted, atol=1e-5)
@@ -294,7 +296,7 @@ def test_the_lstm_learns_the_statistics_of_each_step(steps):
     model = lstm(momentum=0.0 + 1e-9)  # keeps nothing of what was before
     x = np.random.RandomState(3).standard_normal((64, steps, 6)).astype(np.float32)
     trained = keras.ops.convert_to_numpy(model(x, training=True))
-    of = weights.of_model(model)
+    of = model_variables.to_arrays(model)
     gates = x @ of["LSTM/kernel"]
     for step in range(min(steps, 9)):
         np.testing.assert_allclose(of["LSTM/input_moving_mean"][step], gates[:, step].mean(axis=0), atol=1e-5)
@@ -313,7 +315,7 @@ import sys
 import jax
 import numpy as np
 import keras
-from kinetics_prep.models import MODELS, weights
+from kinetics_prep.models import MODELS, model_variables
 
 assert keras.backend.backend() == "jax"
 given = dict(np.load(sys.argv[1]))
@@ -323,7 +325,7 @@ for name, module in MODELS.items():
     model = module.build(4, stream, size=45)
     def of(part):
         return {key.removeprefix(f"{name} {part} "): a for key, a in given.items() if key.startswith(f"{name} {part} ")}
-    weights.restore(model, of("arrays"))
+    model_variables.restore(model, of("arrays"))
     run = jax.jit(lambda trained, others, x: model.stateless_call(trained, others, x)[0])
     values = ([v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables))
     told[name] = np.asarray(run(*values, of("inputs")))
@@ -340,7 +342,7 @@ def test_tensorflow_and_jax_agree(tmp_path):
         stream = module.SPEC.streams[-1]
         model = module.build(4, stream, size=45)
         parts = {"arrays": arrays(model), "inputs": inputs(module.SPEC, stream, SHORT[name], 45)}
-        weights.restore(model, parts["arrays"])
+        model_variables.restore(model, parts["arrays"])
         here[name] = keras.ops.convert_to_numpy(model(parts["inputs"]))
         given |= {f"{name} {part} {key}": array for part, of in parts.items() for key, array in of.items()}
     np.savez(tmp_path / "given.npz", **given)

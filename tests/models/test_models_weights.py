@@ -11,8 +11,9 @@ import model_cases
 import safetensors.numpy
 
 from kinetics_prep.errors import BadOption, BadWeights
-from kinetics_prep.models import i3d, weights
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models import cross_modality, i3d, model_variables, weights
+from kinetics_prep.models.facts import Facts
+from kinetics_prep.models.weights import Weights
 
 FACTS = Facts("i3d", "rgb", 3, ("a", "b", "c"), size=32, origin="a test's, Ünïcode")
 
@@ -40,8 +41,8 @@ def test_weights_come_back_as_they_were(tmp_path, model):
     found = weights.load(path)
     assert found.facts == FACTS
     assert same(found.arrays, given)
-    weights.restore(model, found.arrays)
-    assert same(weights.of_model(model), given)
+    model_variables.restore(model, found.arrays)
+    assert same(model_variables.to_arrays(model), given)
     assert [entry.name for entry in path.parent.iterdir()] == ["rgb.safetensors"]
 
 
@@ -54,7 +55,7 @@ def test_the_same_weights_make_the_same_bytes(tmp_path):
 
 
 def test_arrays_are_named_by_layer_and_variable(model):
-    names = weights.variables(model)
+    names = model_variables.by_name(model)
     assert len(names) == 230
     assert {
         "Conv3d_1a_7x7.conv_3d/kernel",
@@ -93,20 +94,20 @@ ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (a_file(b"[" * 100_000), "does not read as safetensors"),
         (a_file({"a/x": ONE}, bytes(8)), "does not say what it is for"),
         (a_file({"__metadata__": {"format": "pt"}, "a/x": ONE}, bytes(8)), "does not say what it is for"),
-        (a_file({"__metadata__": {"kinetics-prep": "{"}}), "makes no sense"),
-        (a_file({"__metadata__": {"kinetics-prep": "[]"}}), "makes no sense"),
-        (a_file({"__metadata__": {"kinetics-prep": "[" * 100_000}}), "makes no sense"),
+        (a_file({"__metadata__": {"kinetics-prep": "{"}}), "make no sense"),
+        (a_file({"__metadata__": {"kinetics-prep": "[]"}}), "make no sense"),
+        (a_file({"__metadata__": {"kinetics-prep": "[" * 100_000}}), "make no sense"),
         (a_file({"__metadata__": facts_as(version=2)}), "another version"),
-        (a_file({"__metadata__": facts_as(version="none at all")}), "makes no sense: 'version'"),
-        (a_file({"__metadata__": facts_as(stream="none at all")}), "makes no sense"),
-        (a_file({"__metadata__": facts_as(surplus=1)}), "makes no sense"),
+        (a_file({"__metadata__": facts_as(version="none at all")}), "make no sense: 'version'"),
+        (a_file({"__metadata__": facts_as(stream="none at all")}), "make no sense"),
+        (a_file({"__metadata__": facts_as(surplus=1)}), "make no sense"),
         (a_file({"__metadata__": facts_as(stream="depth")}), "stream is 'depth', expected one of rgb, flow, both"),
         (a_file({"__metadata__": facts_as(stream=["rgb"])}), "stream is"),
         (a_file({"__metadata__": facts_as(model="../../i3d")}), "model is '../../i3d', expected a name"),
         (a_file({"__metadata__": facts_as(labels=["a", "a", "b"])}), "the same label twice: a"),
         (a_file({"__metadata__": facts_as(labels=["a", "b"])}), "weights of 3 classes, with 2 labels"),
-        (a_file({"__metadata__": facts_as(labels=[1, 2, 3])}), "labels are no texts"),
-        (a_file({"__metadata__": facts_as(labels=3)}), "makes no sense"),
+        (a_file({"__metadata__": facts_as(labels=[1, 2, 3])}), "labels are not texts"),
+        (a_file({"__metadata__": facts_as(labels=3)}), "make no sense"),
         (a_file({"__metadata__": facts_as(classes=True)}), "classes is 'True', expected 2 to 100000"),
         (a_file({"__metadata__": facts_as(fps="1/0")}), "fps is '1/0', expected a fraction"),
         (a_file({"__metadata__": facts_as(fps=25)}), "fps is '25', expected a fraction"),
@@ -179,42 +180,42 @@ def test_facts_that_make_no_sense_are_never_born():
 
 def test_every_array_is_accounted_for(model):
     given = model_cases.arrays(model)
-    before = weights.of_model(model)
+    before = model_variables.to_arrays(model)
     bias = "Mixed_3b.Branch_0.Conv3d_0a_1x1.batch_norm/beta"
     wrong = given | {"Mixed_9z.conv_3d/kernel": given[bias], bias: given[bias][:-1]}
     del wrong["Conv3d_2b_1x1.conv_3d/kernel"]
     with pytest.raises(BadWeights) as caught:
-        weights.restore(model, wrong)
+        model_variables.restore(model, wrong)
     assert str(caught.value) == (
         "weights do not fit i3d: Conv3d_2b_1x1.conv_3d/kernel is missing; Mixed_9z.conv_3d/kernel is unknown; "
         f"{bias} is 63, expected 64"
     )
-    assert same(weights.of_model(model), before)
+    assert same(model_variables.to_arrays(model), before)
 
 
 def test_ten_are_named_and_the_others_counted(model):
     with pytest.raises(BadWeights, match=r"(.* is missing; ){9}.* is missing, and 220 more$"):
-        weights.restore(model, {})
+        model_variables.restore(model, {})
 
 
 def test_a_new_head_keeps_what_it_has(model):
     other = i3d.build(7, "rgb", size=32)
     given = model_cases.arrays(other)
-    before = weights.of_model(model)
-    weights.restore(model, given, without=i3d.HEAD)
-    after = weights.of_model(model)
+    before = model_variables.to_arrays(model)
+    model_variables.restore(model, given, without=i3d.HEAD)
+    after = model_variables.to_arrays(model)
     heads = {name for name in after if name.partition("/")[0] in i3d.HEAD}
     assert len(heads) == 2
     assert same({name: after[name] for name in heads}, {name: before[name] for name in heads})
     assert all(np.array_equal(after[name], given[name]) for name in after.keys() - heads)
     without_head = {name: array for name, array in given.items() if name not in heads}
-    weights.restore(model, without_head, without=i3d.HEAD)
+    model_variables.restore(model, without_head, without=i3d.HEAD)
 
 
 def test_weights_for_rgb_become_weights_for_flow(model):
     given = model_cases.arrays(model)
-    adapted = weights.adapt_rgb_to_flow(given)
-    weights.restore(i3d.build(3, "flow", size=32), adapted)
+    adapted = cross_modality.adapt_rgb_to_flow(given)
+    model_variables.restore(i3d.build(3, "flow", size=32), adapted)
     first = "Conv3d_1a_7x7.conv_3d/kernel"
     mean = given[first].mean(axis=3)
     for channel in range(2):
@@ -222,7 +223,7 @@ def test_weights_for_rgb_become_weights_for_flow(model):
     assert adapted[first].shape == (7, 7, 7, 2, 64)
     assert same({**adapted, first: 0}, {**given, first: 0})
     with pytest.raises(BadWeights, match="expected one kernel that takes RGB, found 0"):
-        weights.adapt_rgb_to_flow(adapted)
+        cross_modality.adapt_rgb_to_flow(adapted)
 
 
 def test_what_safetensors_reads_is_there_for_anyone(tmp_path):
