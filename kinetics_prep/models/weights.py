@@ -38,8 +38,8 @@ class Weights:
 def save(path: Path, weights: Weights) -> None:
     """Writes weights, completely or not at all. The same weights make the same bytes."""
     path = Path(path)
-    # Not `ascontiguousarray`: it makes a number an array of one.
-    arrays = {name: np.asarray(array, order="C") for name, array in sorted(weights.arrays.items())}
+    # Not `ascontiguousarray`, which makes an array of a number. safetensors sorts by name.
+    arrays = {name: np.asarray(array, order="C") for name, array in weights.arrays.items()}
     data = safetensors.numpy.save(arrays, weights.facts.to_metadata())
     with atomic(path, path.parent) as temporary:
         temporary.write_bytes(data)

