@@ -151,6 +151,9 @@ def test_the_array_put_together_by_hand_is_one():
         ({"state": b"(tb"}, "not stored as float32"),
         ({"state": b"}b"}, "sets the state of something that is no array"),
         ({"version": 2}, "not stored as float32"),
+        ({"kind": "i4"}, "the pickle holds numbers of type 'i4', expected float32 as 'f4'"),
+        ({"kind": "f8"}, "the pickle holds numbers of type 'f8', expected float32 as 'f4'"),
+        ({"kind": "O8"}, "the pickle holds numbers of type 'O8', expected float32 as 'f4'"),
     ],
 )
 def test_an_array_that_is_not_what_it_says_is_refused(changed, message):

@@ -70,6 +70,8 @@ def test_arrays_are_copies_that_training_does_not_change(tiny):
     for variable in tiny.weights:
         variable.assign(keras.ops.zeros_like(variable))
     assert same(arrays, arrays_of(SHAPES))
+    arrays["dense/kernel"] += 1
+    assert not model_variables.to_arrays(tiny)["dense/kernel"].any()
 
 
 def test_a_model_takes_the_weights_of_a_file(tmp_path, model):
