@@ -10,9 +10,10 @@ import keras
 import numpy as np
 
 from kinetics_prep.errors import BadOption, BadWeights, CorruptShard
-from kinetics_prep.models import MODELS, weights
+from kinetics_prep.models import MODELS, model_variables, weights
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import Spec, parts
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models.weights import Weights
 from kinetics_prep.reading.clips import UNLABELLED, Clips
 from kinetics_prep.reading.order import Once
 from kinetics_prep.reading.reader import Skipped
@@ -89,7 +90,7 @@ class Network:
             raise BadOption(f"--frames is {span}, expected 1 or more")
         expect_span(module, facts.stream, facts.size, span)
         core = module.build(facts.classes, facts.stream, facts.size)
-        weights.restore(core, found.arrays)
+        model_variables.restore(core, found.arrays)
         return cls(path, facts, module.SPEC, forward(normalise.from_uint8(core, quantizer)), span)
 
     def sampler(self) -> Sampler:

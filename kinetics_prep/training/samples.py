@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from kinetics_prep.errors import BadOption
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import parts
-from kinetics_prep.models.weights import Facts
 from kinetics_prep.reading import parquet_input, tf_input
 from kinetics_prep.reading.clips import Clips
 from kinetics_prep.reading.order import Once, Order

@@ -21,9 +21,10 @@ import keras
 import numpy as np
 
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged
-from kinetics_prep.models import MODELS, weights
+from kinetics_prep.models import MODELS, model_variables, weights
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import Options
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models.weights import Weights
 from kinetics_prep.reading.clips import UNLABELLED, Clips
 from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.reading.reader import Skipped
@@ -175,7 +176,7 @@ def _module(recipe: TrainRecipe):
     if recipe.model not in MODELS:
         raise BadOption(f"model is {recipe.model!r}, expected one of {', '.join(MODELS)}")
     module = MODELS[recipe.model]
-    module.SPEC.expect(recipe.stream)
+    module.SPEC.check_stream(recipe.stream)
     window = module.SPEC.window
     if window and recipe.frames not in (None, window):
         raise BadOption(f"{module.SPEC.title} takes {window} frames at a time, not --frames {recipe.frames}")
@@ -386,7 +387,7 @@ def _evaluate(run: Run) -> None:
     logits, class_ids = (np.concatenate(parts) for parts in zip(*found))
     scores, loss = metrics.score(logits, class_ids), metrics.cross_entropy(logits, class_ids)
     if all(scores.top1 > before["val_top1"] for before in run.history.evaluations):
-        weights.save(run.folder.best, Weights(run.facts, weights.of_model(run.core)))
+        weights.save(run.folder.best, Weights(run.facts, model_variables.to_arrays(run.core)))
     # Noted last: what a kill leaves without a note is looked at again.
     run.history.add({"step": run.step, "val_loss": loss, "val_top1": scores.top1, "val_top5": scores.top5})
     log.info("step %d of %d, %s: loss %.3f, %s", run.step, recipe.steps, run.job.validation, loss, scores)
@@ -395,4 +396,4 @@ def _evaluate(run: Run) -> None:
 def _save(run: Run) -> None:
     run.history.sync()
     checkpoints.write(run.folder.checkpoints, run.step, run.model, run.digest)
-    weights.save(run.folder.weights, Weights(run.facts, weights.of_model(run.core)))
+    weights.save(run.folder.weights, Weights(run.facts, model_variables.to_arrays(run.core)))

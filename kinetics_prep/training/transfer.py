@@ -8,8 +8,9 @@ layer alone.
 import keras
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.models import inflate, weights
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models import cross_modality, inflate, model_variables
+from kinetics_prep.models.facts import Facts
+from kinetics_prep.models.weights import Weights
 
 IMAGE_MODEL = "inception-v1"
 """What weights of images, and not of videos, say that they are for."""
@@ -57,10 +58,10 @@ def begin(core: keras.Model, module, stream: str, labels: tuple[str, ...], begin
     if facts.stream != stream:
         if (facts.stream, stream) != ("rgb", "flow"):
             raise BadOption(f"the weights to begin from are for stream {facts.stream}, and the model is for {stream}")
-        arrays = weights.adapt_rgb_to_flow(arrays)
+        arrays = cross_modality.adapt_rgb_to_flow(arrays)
         said += ", its first kernel averaged over colours for dx and dy"
     same_classes = bool(labels) and facts.labels == labels
-    weights.restore(core, arrays, without=() if same_classes else module.HEAD)
+    model_variables.restore(core, arrays, without=() if same_classes else module.HEAD)
     return said + (", last layer included" if same_classes else ", under a new last layer")
 
 

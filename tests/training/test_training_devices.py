@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
 import keras
 import small
 
-from kinetics_prep.models import weights
+from kinetics_prep.models import model_variables, weights
 
 TRAIN = """
 import json, sys
@@ -71,7 +71,7 @@ def start(tmp_path_factory):
     told = {"model": "small", "stream": "rgb", "classes": 3, "size": 32, "span": 4, "fps": "10", "short_side": 40}
     path = tmp_path_factory.mktemp("start") / "start.safetensors"
     keras.utils.set_random_seed(0)
-    weights.save(path, weights.Weights(weights.Facts(**told), weights.of_model(small.build(3, "rgb"))))
+    weights.save(path, weights.Weights(weights.Facts(**told), model_variables.to_arrays(small.build(3, "rgb"))))
     return path
 
 

@@ -10,7 +10,7 @@ import small
 
 from kinetics_prep import cli
 from kinetics_prep.errors import BadOption, BadWeights, CorruptShard
-from kinetics_prep.models import MODELS, two_stream, weights
+from kinetics_prep.models import MODELS, model_variables, two_stream, weights
 from kinetics_prep.models.spec import Spec
 from kinetics_prep.records import tfrecord
 from kinetics_prep.training import evaluation, predictions
@@ -32,7 +32,7 @@ def saved(path, **changes):
     random = np.random.default_rng(len(facts.stream))
     arrays = {
         name: (random.random(array.shape, np.float32) + 0.1) if "variance" in name else array
-        for name, array in weights.of_model(model).items()
+        for name, array in model_variables.to_arrays(model).items()
     }
     weights.save(path, weights.Weights(facts, arrays))
     return path

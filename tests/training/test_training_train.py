@@ -16,7 +16,7 @@ import small
 
 from kinetics_prep import cli
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, OtherRecipe
-from kinetics_prep.models import MODELS, weights
+from kinetics_prep.models import MODELS, model_variables, weights
 from kinetics_prep.training import checkpoints, history, normalise, train
 from kinetics_prep.training.recipes import Plateau, TrainRecipe
 from kinetics_prep.training.samples import Reading
@@ -171,7 +171,7 @@ def test_another_seed_gives_another_curve(moving_data, tmp_path):
 
 def test_a_batch_in_parts_moves_weights_as_the_whole_batch_does(moving_data, tmp_path):
     """Without dropout, and with batch norm that does not depend on the batch: it is frozen."""
-    start = weights.Weights(facts(), weights.of_model(small.build(2, "rgb")))
+    start = weights.Weights(facts(), model_variables.to_arrays(small.build(2, "rgb")))
     weights.save(tmp_path / "start.safetensors", start)
     moved = []
     for accumulate in (1, 4):
@@ -191,7 +191,7 @@ def facts(**changes) -> weights.Facts:
 
 def saved(path: Path, **changes) -> Path:
     told = facts(**changes)
-    weights.save(path, weights.Weights(told, weights.of_model(small.build(told.classes, told.stream))))
+    weights.save(path, weights.Weights(told, model_variables.to_arrays(small.build(told.classes, told.stream))))
     return path
 
 
@@ -209,7 +209,7 @@ def test_fixed_trains_the_last_layer_alone_and_full_ft_all_of_them(moving_data, 
 def test_the_last_layer_is_taken_where_the_classes_are_the_same(moving_data, tmp_path):
     start = saved(tmp_path / "start.safetensors")
     with train.prepared(job(moving_data, tmp_path / "run", None, protocol="full-ft", init_from=start)) as run:
-        found = weights.of_model(run.core)
+        found = model_variables.to_arrays(run.core)
     assert np.array_equal(found["head/kernel"], weights.load(start).arrays["head/kernel"])
 
 
@@ -218,7 +218,7 @@ def test_flow_begins_from_rgb_with_the_mean_over_colours(moving_data, tmp_path):
     kernel = weights.load(start).arrays["conv/kernel"]
     asked = job(moving_data, tmp_path / "run", None, stream="flow", protocol="full-ft", init_from=start)
     with train.prepared(asked) as run:
-        found = weights.of_model(run.core)["conv/kernel"]
+        found = model_variables.to_arrays(run.core)["conv/kernel"]
     assert found.shape == (*kernel.shape[:3], 2, 8)
     assert found[..., 0, :] == pytest.approx(kernel.mean(axis=3), abs=1e-7)
 
@@ -388,11 +388,11 @@ def test_original_begins_with_weights_of_images_inflated(moving_data, tmp_path):
 
     images = inception.build(7, 32)
     facts = weights.Facts(model=inception.NAME, stream="rgb", classes=7, size=32, origin="ImageNet")
-    weights.save(tmp_path / "images.safetensors", weights.Weights(facts, weights.of_model(images)))
+    weights.save(tmp_path / "images.safetensors", weights.Weights(facts, model_variables.to_arrays(images)))
     asked = job(moving_data, tmp_path / "run", None, model="i3d", frames=9, init_from=tmp_path / "images.safetensors")
     with train.prepared(asked) as run:
-        found = weights.of_model(run.core)
-    kernel = weights.of_model(images)["Conv2d_1a_7x7.conv_2d/kernel"]
+        found = model_variables.to_arrays(run.core)
+    kernel = model_variables.to_arrays(images)["Conv2d_1a_7x7.conv_2d/kernel"]
     assert found["Conv3d_1a_7x7.conv_3d/kernel"] == pytest.approx(np.repeat(kernel[None] / 7, 7, axis=0))
     with pytest.raises(BadOption, match="--protocol full-ft begins with weights of videos"):
         trained(dataclasses.replace(asked, recipe=dataclasses.replace(asked.recipe, protocol="full-ft")))

@@ -19,6 +19,6 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     load_keras()
     from kinetics_prep.models import describe
 
-    for line in describe.in_words(arguments.classes):
+    for line in describe.table_lines(arguments.classes):
         print(line)
     return OK
