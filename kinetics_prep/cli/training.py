@@ -128,14 +128,14 @@ def _train(arguments: argparse.Namespace, rest: list[str]) -> int:
     recipe = options.recipe_from(arguments)
     _keras()
     with notices():
-        from kinetics_prep.training import train
+        from kinetics_prep.training import loop, opening
 
         job = options.train_job_from(arguments, recipe)
-        with train.prepared(job) as run, _stopped_by_signals(run.stop):
+        with opening.open_run(job) as run, _stopped_by_signals(run.stop):
             for line in _about(run):
                 print(line, file=sys.stderr)
             with _watched(run):
-                train.carry_out(run)
+                loop.train(run)
             return _trained(run, time.monotonic() - begun)
 
 
@@ -220,15 +220,15 @@ def _evaluate(arguments: argparse.Namespace, rest: list[str]) -> int:
         from kinetics_prep.report import confusion
         from kinetics_prep.report.inspect import printable
         from kinetics_prep.report.progress import Progress
-        from kinetics_prep.training import comparison, evaluation, predictions
+        from kinetics_prep.training import comparison, evaluation, predictions_file
 
         job = options.evaluate_job_from(arguments)
-        with evaluation.prepared(job) as ready, Progress(ready.total, 0, lambda: {"evaluated": ready.done}):
-            found = evaluation.carry_out(ready)
+        with evaluation.open_evaluation(job) as ready, Progress(ready.total, 0, lambda: {"evaluated": ready.done}):
+            found = evaluation.evaluate(ready)
         output.mkdir(parents=True, exist_ok=True)
         for said in found:
             name = _name(found, said)
-            predictions.write(output / f"{name}.parquet", said)
+            predictions_file.write(output / f"{name}.parquet", said)
             if said.is_labelled.any():
                 picture = confusion.confusion_picture(said.confusion(), said.labels, f"{said}\n{said.scores()}")
                 picture.save(output / f"{name}.png", format="PNG")
@@ -264,9 +264,9 @@ def _predict(arguments: argparse.Namespace, rest: list[str]) -> int:
     _keras()
     with notices():
         from kinetics_prep.report import classes
-        from kinetics_prep.training import evaluation, predictions
+        from kinetics_prep.training import predict, predictions
 
-        said = evaluation.predict(
+        said = predict.predict(
             arguments.video,
             tuple(arguments.weights),
             start_seconds=arguments.start,

@@ -223,9 +223,9 @@ def named_files(texts: list[str]) -> list[tuple[str | None, Path]]:
 
 
 def train_job_from(arguments: argparse.Namespace, recipe: TrainRecipe):
-    """The `train.TrainJob` that the flags ask for."""
+    """The `job.TrainJob` that the flags ask for."""
+    from kinetics_prep.training.job import TrainJob
     from kinetics_prep.training.samples import Reading
-    from kinetics_prep.training.train import TrainJob
 
     return TrainJob(
         recipe,

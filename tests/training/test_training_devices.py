@@ -32,7 +32,8 @@ if sys.argv[4] == "tensorflow":
 
 import small
 from kinetics_prep.models import MODELS
-from kinetics_prep.training import train
+from kinetics_prep.training import loop, opening
+from kinetics_prep.training.job import TrainJob
 from kinetics_prep.training.recipes import TrainRecipe
 from kinetics_prep.training.samples import Reading
 
@@ -41,10 +42,10 @@ same = {"batch": 4, "size": 32, "dropout": 0.0, "flip": False, "evaluate_every":
 settings = same | settings
 recipe = TrainRecipe(model="small", steps=3, learning_rates=((0, 0.5),), **settings)
 data, output = Path(sys.argv[1]), Path(sys.argv[2])
-job = train.TrainJob(recipe, data, output, validation="val", init_from=Path(sys.argv[6]), reading=Reading("parquet"))
-with train.prepared(job) as run:
+job = TrainJob(recipe, data, output, validation="val", init_from=Path(sys.argv[6]), reading=Reading("parquet"))
+with opening.open_run(job) as run:
     print(f"{run.devices}, compiled by XLA: {bool(run.model.jit_compile)}", file=sys.stderr)
-    train.carry_out(run)
+    loop.train(run)
 """
 
 

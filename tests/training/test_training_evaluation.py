@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -13,8 +14,10 @@ from kinetics_prep.errors import BadOption, BadWeights, CorruptShard
 from kinetics_prep.models import MODELS, two_stream, weights
 from kinetics_prep.models.spec import Spec
 from kinetics_prep.records import tfrecord
-from kinetics_prep.training import evaluation, predictions
-from kinetics_prep.training.evaluation import EvaluateJob, clip_logits, span_at_test
+from kinetics_prep.training import evaluation, network, normalise, predictions_file
+from kinetics_prep.training.evaluation import EvaluateJob
+from kinetics_prep.training.network import clip_logits, span_at_test
+from kinetics_prep.training.predict import predict
 from kinetics_prep.training.samples import Reading
 
 LABELS = ("moving left", "moving right")
@@ -39,8 +42,8 @@ def saved(path, **changes):
 
 
 def evaluated(*paths, **changes):
-    with evaluation.prepared(EvaluateJob(paths, **changes)) as ready:
-        found = evaluation.carry_out(ready)
+    with evaluation.open_evaluation(EvaluateJob(paths, **changes)) as ready:
+        found = evaluation.evaluate(ready)
         assert ready.done == ready.total - len(ready.skipped) * len(paths)
     return found
 
@@ -67,7 +70,7 @@ def test_streams_are_fused_by_adding_their_logits(moving_data, tmp_path):
 
 def test_windows_are_averaged_and_the_last_step_counts():
     """Two-Stream takes ten frames at a time: the logits of twenty are the mean of two windows'."""
-    model = evaluation.forward(evaluation.normalise.from_uint8(two_stream.build(3, "flow", 32), "symmetric"))
+    model = network.forward(normalise.from_uint8(two_stream.build(3, "flow", 32), "symmetric"))
     flow = np.random.default_rng(0).integers(1, 256, (2, 20, 32, 32, 2), np.uint8)
     halves = [clip_logits(model, two_stream.SPEC, {"flow": flow[:, k : k + 10]}, 10) for k in (0, 10)]
     whole = clip_logits(model, two_stream.SPEC, {"flow": flow}, 20)
@@ -112,7 +115,7 @@ def test_data_that_the_weights_do_not_expect_are_refused(moving_data, tmp_path, 
 def test_weights_that_make_no_network_are_refused(moving_data, tmp_path):
     path = saved(tmp_path / "some.safetensors")
     found = weights.load(path)
-    weights.save(path, weights.Weights(evaluation.dataclasses.replace(found.facts, model="inception-v1"), found.arrays))
+    weights.save(path, weights.Weights(dataclasses.replace(found.facts, model="inception-v1"), found.arrays))
     with pytest.raises(BadWeights, match="is of inception-v1, which is only there to begin from"):
         evaluated(path, data=moving_data)
     with pytest.raises(BadOption, match="holds no split 'test', only train, val"):
@@ -149,7 +152,7 @@ def test_a_corrupt_record_stops_an_evaluation_or_is_counted_and_left_out_of_all_
     assert [len(said) for said in found] == [5, 5, 5]
     (lost,) = set(whole.clip_ids) - set(found[0].clip_ids)
     kept = [clip_id for clip_id in whole.clip_ids if clip_id != lost]
-    assert found[0].logits == pytest.approx(whole.of_clips(kept), abs=1e-5)
+    assert found[0].logits == pytest.approx(whole.logits_of(kept), abs=1e-5)
 
 
 def test_the_command_evaluates_compares_and_draws(moving_data, tmp_path, capsys):
@@ -175,7 +178,7 @@ def test_the_command_evaluates_compares_and_draws(moving_data, tmp_path, capsys)
     assert cli.main(["compare", *files, "--markdown"]) == cli.OK
     table = capsys.readouterr().out
     assert table.startswith("| model | RGB | Flow | RGB + Flow |\n")
-    both = predictions.read(tmp_path / "e" / "small-both.parquet").scores()
+    both = predictions_file.read(tmp_path / "e" / "small-both.parquet").scores()
     assert f"{100 * both.top1:.1f} / {100 * both.top5:.1f}" in table
 
 
@@ -197,8 +200,8 @@ def test_predict_says_of_a_clip_what_evaluate_says(moving_data, tmp_path):
     (whole,) = evaluated(path, data=moving_data)
     clip_id = whole.clip_ids[0]
     video = moving_data.parent / f"{clip_id.split('_')[0]}.mp4"
-    said = evaluation.predict(video, (path,), seconds=1.2)
-    assert said.logits[0] == pytest.approx(whole.of_clips([clip_id])[0], abs=1e-5)
+    said = predict(video, (path,), seconds=1.2)
+    assert said.logits[0] == pytest.approx(whole.logits_of([clip_id])[0], abs=1e-5)
 
 
 def test_errors_of_the_commands_are_one_line(moving_data, tmp_path, capsys):
@@ -237,7 +240,7 @@ def test_what_the_predictions_file_says_can_be_read_by_anybody(moving_data, tmp_
     import pyarrow.parquet as pq
 
     (said,) = evaluated(saved(tmp_path / "rgb.safetensors"), data=moving_data)
-    predictions.write(tmp_path / "said.parquet", said)
+    predictions_file.write(tmp_path / "said.parquet", said)
     table = pq.read_table(tmp_path / "said.parquet")
     assert np.array_equal(np.array(table["logits"].to_pylist(), np.float32), said.logits)
     assert json.loads(table.schema.metadata[b"kinetics_prep/labels"]) == list(LABELS)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from said import LABELS, same, some
+from predictions_cases import LABELS, same, some
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.training import metrics, predictions
+from kinetics_prep.training import metrics, predictions_file
 from kinetics_prep.training.fusion import fuse, fuse_predictions
 
 
@@ -91,8 +91,8 @@ def test_fused_predictions_say_what_they_are():
 def test_fused_predictions_go_to_disk_like_others(tmp_path):
     rgb = some()
     fused = fuse_predictions([rgb, shuffled(rgb)], "probabilities")
-    predictions.write(tmp_path / "both.parquet", fused)
-    assert same(predictions.read(tmp_path / "both.parquet"), fused)
+    predictions_file.write(tmp_path / "both.parquet", fused)
+    assert same(predictions_file.read(tmp_path / "both.parquet"), fused)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_fused_predictions_go_to_disk_like_others(tmp_path):
         ({"labels": ("other", *LABELS[1:])}, "class 0 is 'air drumming' in one and 'other' in the other"),
         (
             {"clip_ids": ("x", *some().clip_ids[1:])},
-            r"2 clips are in one of them alone, such as 'clip0_0.* \(7 clips and 7",
+            r"2 clips are only in one of them, such as 'clip0_0.* \(7 clips and 7",
         ),
         (
             {"class_ids": (some().class_ids + 2) % 6},
@@ -115,7 +115,7 @@ def test_predictions_of_other_clips_classes_or_labels_are_refused(changes, match
 
 
 def test_another_number_of_clips_or_classes_is_told():
-    with pytest.raises(BadOption, match=r"1 clips are in one of them alone, such as 'clip6_.* \(7 clips and 6\)"):
+    with pytest.raises(BadOption, match=r"1 clips are only in one of them, such as 'clip6_.* \(7 clips and 6\)"):
         fuse_predictions([some(), some(6)])
     fewer = some(labels=LABELS[:4], logits=np.zeros((7, 4), np.float32), class_ids=np.zeros(7, int))
     with pytest.raises(BadOption, match="one has 6 classes and the other 4"):

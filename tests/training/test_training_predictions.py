@@ -5,11 +5,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from said import LABELS, same, some
+from predictions_cases import LABELS, same, some
 
 from kinetics_prep.errors import BadLogits, BadOption, CorruptShard
 from kinetics_prep.reading.clips import UNLABELLED
-from kinetics_prep.training import predictions
+from kinetics_prep.training import predictions, predictions_file
 
 
 @pytest.fixture
@@ -20,20 +20,20 @@ def path(tmp_path):
 @pytest.mark.parametrize("clips", [0, 1, 7, 4096, 4100])
 def test_predictions_come_back_as_they_were(path, clips):
     written = some(clips, fusion="probabilities")
-    predictions.write(path, written)
-    assert same(predictions.read(path), written)
+    predictions_file.write(path, written)
+    assert same(predictions_file.read(path), written)
     assert [found.name for found in path.parent.iterdir()] == ["rgb.parquet"]
 
 
 def test_the_same_predictions_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        predictions.write(tmp_path / name, some())
+        predictions_file.write(tmp_path / name, some())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_others_can_read_them(path):
     logits = np.array([[0, 0, 0, 0, 2, 1], [9, 0, 0, 0, 0, 0]], np.float32)
-    predictions.write(path, some(2, class_ids=np.array([5, UNLABELLED]), logits=logits))
+    predictions_file.write(path, some(2, class_ids=np.array([5, UNLABELLED]), logits=logits))
     rows = duckdb.sql(f"select * exclude (logits), logits[5] from '{path}'").fetchall()
     probability = np.exp(2) / (np.exp(2) + np.exp(1) + 4)
     top5 = ["using segway", "yoga", *LABELS[:3]]
@@ -93,7 +93,7 @@ def test_predictions_of_diverged_weights_are_refused():
 
 def tampered(path, change=lambda table: table, metadata=()) -> None:
     """Writes good predictions, and then writes them again with something changed."""
-    predictions.write(path, some(3, class_ids=np.array([0, 1, UNLABELLED])))
+    predictions_file.write(path, some(3, class_ids=np.array([0, 1, UNLABELLED])))
     table = pq.read_table(path)
     said = table.schema.metadata | dict(metadata)
     table = change(table)
@@ -115,7 +115,7 @@ def put(name, values):
 
 def test_what_is_not_changed_reads(path):
     tampered(path)
-    assert len(predictions.read(path)) == 3
+    assert len(predictions_file.read(path)) == 3
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_is_not_changed_reads(path):
         (put("clip_id", ["a", "a", "b"]), "twice"),
         (put("clip_id", ["a", None, "b"]), "1 rows have no clip_id"),
         (put("label_index", [0, 6, None]), "class ids must be -1 to 5"),
-        (put("label_index", [1, 1, None]), "label of 'clip0_000000_000010' is 'air drumming', and the rest says 'caf"),
+        (put("label_index", [1, 1, None]), "label of 'clip0_000000_000010' is 'air drumming', the rest means 'caf"),
         (put("label", ["yoga"] * 3), "label of .* is 'yoga'"),
         (put("predicted", ["yoga"] * 3), "predicted of .* is 'yoga'"),
         (put("predicted_index", [9] * 3), "predicted_index of .* is 9"),
@@ -144,7 +144,7 @@ def test_what_is_not_changed_reads(path):
 def test_columns_that_make_no_sense_are_refused(path, change, match):
     tampered(path, change)
     with pytest.raises(CorruptShard, match=match):
-        predictions.read(path)
+        predictions_file.read(path)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_columns_that_make_no_sense_are_refused(path, change, match):
     [
         ("labels", None, "does not say whose"),
         ("labels", b"\xff", "does not say whose"),
-        ("labels", b"{}", "no list of strings"),
-        ("labels", b"[1, 2, 3, 4, 5, 6]", "no list of strings"),
+        ("labels", b"{}", "not a list of strings"),
+        ("labels", b"[1, 2, 3, 4, 5, 6]", "not a list of strings"),
         ("labels", b"[" * 100_000, "does not say whose"),
         ("labels", b'["a"]', "claims 18 logits, for 3 clips and 1 classes"),
         ("labels", b'["a", "b", "c", "d", "e", "\\ud800"]', "surrogates"),
@@ -165,7 +165,7 @@ def test_columns_that_make_no_sense_are_refused(path, change, match):
 def test_metadata_that_make_no_sense_are_refused(path, name, value, match):
     tampered(path, metadata=[(f"kinetics_prep/{name}".encode(), value)])
     with pytest.raises(CorruptShard, match=match):
-        predictions.read(path)
+        predictions_file.read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"clip_id,label\n"])
@@ -173,11 +173,11 @@ def test_what_is_no_parquet_is_refused(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(CorruptShard, match="not a Parquet file"):
-        predictions.read(path)
+        predictions_file.read(path)
 
 
 def test_random_damage_gives_an_error_in_words_or_the_same_clips(path):
-    predictions.write(path, some())
+    predictions_file.write(path, some())
     whole, random = bytearray(path.read_bytes()), np.random.default_rng(0)
     refused = 0
     for _ in range(300):
@@ -185,7 +185,7 @@ def test_random_damage_gives_an_error_in_words_or_the_same_clips(path):
         damaged[random.integers(len(whole))] ^= int(random.integers(1, 256))
         path.write_bytes(damaged)
         try:
-            assert predictions.read(path).logits.tolist() == some().logits.tolist()
+            assert predictions_file.read(path).logits.tolist() == some().logits.tolist()
         except CorruptShard:
             refused += 1
     assert refused > 100

@@ -1,5 +1,6 @@
 """What a run refuses, and what it must not lose."""
 
+import dataclasses
 import io
 import json
 import logging
@@ -20,12 +21,13 @@ from test_training_train import job, saved, told, trained
 from kinetics_prep import cli
 from kinetics_prep.cli.common import INTERRUPTED
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, NoRoom
-from kinetics_prep.models import MODELS
+from kinetics_prep.models import MODELS, weights
+from kinetics_prep.models.weights import Facts
 from kinetics_prep.reading.clips import UNLABELLED, Clips
 from kinetics_prep.records.record import FEATURES
-from kinetics_prep.training import checkpoints, evaluation, history, normalise, train
+from kinetics_prep.training import checkpoints, devices, history, loop, network, normalise, opening
 from kinetics_prep.training.recipes import Plateau
-from kinetics_prep.training.runs import RunFolder
+from kinetics_prep.training.run_folder import RunFolder
 from kinetics_prep.training.samples import Reading
 
 
@@ -52,10 +54,10 @@ def test_what_can_never_run_takes_no_folder(moving_data, tmp_path, changes, mess
 
 def test_too_few_frames_at_test_are_refused(moving_data, tmp_path):
     path = saved(tmp_path / "some.safetensors")
-    found = evaluation.weights.load(path)
-    facts = evaluation.dataclasses.replace(found.facts, model="i3d")
+    found = weights.load(path)
+    facts = dataclasses.replace(found.facts, model="i3d")
     with pytest.raises(BadOption, match="span is 4, expected 9 or more"):
-        evaluation.Network.of(path, evaluation.Weights(facts, {}), None, frames=4)
+        network.Network.of(path, weights.Weights(facts, {}), None, frames=4)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -77,7 +79,7 @@ def test_the_validation_split_is_part_of_a_run_where_it_decides_the_curve(moving
     clips = {name: Clips.open(moving_data, name) for name in ("train", "val")}
     for changes, matters in (({}, False), ({"plateau": Plateau()}, True), ({"early_stop": 3}, True)):
         asked = job(moving_data, None, **changes)
-        found = [train._asked(asked, clips["train"], clips[name], train.Facts("small", "rgb", 2)) for name in clips]
+        found = [opening._settings(asked, clips["train"], clips[name], Facts("small", "rgb", 2)) for name in clips]
         assert (found[0] != found[1]) == matters
 
 
@@ -115,7 +117,7 @@ def opened_bytes(content):
 
 def test_a_stop_does_not_wait_for_an_evaluation_which_comes_when_the_run_goes_on(moving_data, tmp_path):
     asked = job(moving_data, tmp_path / "run", steps=2, evaluate_every=2, batch=2)
-    with train.prepared(asked) as run:
+    with opening.open_run(asked) as run:
         forward = run.forward
 
         def stop_then_forward(streams):
@@ -123,20 +125,20 @@ def test_a_stop_does_not_wait_for_an_evaluation_which_comes_when_the_run_goes_on
             return forward(streams)
 
         run.forward = stop_then_forward
-        train.carry_out(run)
+        loop.train(run)
         assert (run.step, run.is_over) == (2, False)
     assert [set(entry) & {"loss", "val_loss"} for entry in told(asked.output)] == [{"loss"}] * 2
     assert trained(asked) == trained(job(moving_data, tmp_path / "whole", steps=2, evaluate_every=2, batch=2))
 
 
 def test_a_run_that_is_stopped_before_its_first_step_says_so(moving_data, tmp_path, monkeypatch, capsys):
-    carry_out = train.carry_out
+    train = loop.train
 
     def stopped(run):
         run.stop.set()
-        carry_out(run)
+        train(run)
 
-    monkeypatch.setattr(train, "carry_out", stopped)
+    monkeypatch.setattr(loop, "train", stopped)
     command = ["train", "--data", str(moving_data), "--model", "small", "--recipe", "small", "--size", "32"]
     assert cli.main([*command, "--output", str(tmp_path / "run")]) == INTERRUPTED
     assert "stopped after step 0 of 400; the same command goes on from there" in capsys.readouterr().out
@@ -144,21 +146,22 @@ def test_a_run_that_is_stopped_before_its_first_step_says_so(moving_data, tmp_pa
 
 def test_weights_that_are_no_numbers_are_never_gone_on_from(moving_data, tmp_path):
     """The loss of a step is that of the weights before it: a step may end finite, and leave nothing to go on from."""
-    with train.prepared(job(moving_data, tmp_path / "run", None)) as run:
-        train.fit(run, 1)
-        train._save(run)
+    with opening.open_run(job(moving_data, tmp_path / "run", None)) as run:
+        loop.fit(run, 1)
+        loop.save(run)
         kernel = run.core.get_layer("head").kernel
         kernel.assign(kernel * np.nan)
         run.step = 2
-        with pytest.raises(Diverged, match="after step 2 .*kernel holds values that are no numbers"):
-            train._save(run)
-        assert [path.name for path in checkpoints.found(run.folder.checkpoints)] == ["step-00000001.safetensors"]
+        with pytest.raises(Diverged, match="after step 2 .*kernel holds values that are not finite"):
+            loop.save(run)
+        names = [path.name for path in checkpoints.list_checkpoints(run.folder.checkpoints)]
+        assert names == ["step-00000001.safetensors"]
 
 
 def test_a_checkpoint_under_another_name_is_refused(moving_data, tmp_path):
     asked = job(moving_data, tmp_path / "run", None, steps=1)
     trained(asked)
-    (path,) = checkpoints.found(tmp_path / "run" / "checkpoints")
+    (path,) = checkpoints.list_checkpoints(tmp_path / "run" / "checkpoints")
     path.rename(path.with_name("step-00000003.safetensors"))
     with pytest.raises(CorruptShard, match="none of the 1 checkpoints"):
         trained(asked)
@@ -166,7 +169,7 @@ def test_a_checkpoint_under_another_name_is_refused(moving_data, tmp_path):
 
 def test_no_room_for_a_checkpoint_is_told(moving_data, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with train.prepared(job(moving_data, tmp_path / "run", None)) as run:
+    with opening.open_run(job(moving_data, tmp_path / "run", None)) as run:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
         try:
             with pytest.raises(NoRoom, match="no room to write .*step-00000000"):
@@ -199,7 +202,7 @@ def test_only_what_happens_to_the_folder_is_said_of_it(tmp_path):
 )
 def test_a_description_that_is_none_is_an_error(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(CorruptShard, match=r"run\.json (cannot be read|describes no run)"):
+    with pytest.raises(CorruptShard, match=r"run\.json (cannot be read|does not describe a run)"):
         RunFolder(tmp_path).describe({}, "1 CPU")
 
 
@@ -211,8 +214,8 @@ def test_a_history_is_never_cut_short_at_a_line_that_is_none(tmp_path, line):
     path = tmp_path / "history.jsonl"
     text = f'{{"step": 1, "loss": 2.0}}\n{line}\n{{"step": 3, "loss": 1.0}}\n'
     path.write_text(text)
-    with pytest.raises(CorruptShard, match="line 2 of .* is none that a run writes"):
-        history.History.resumed(path, 3)
+    with pytest.raises(CorruptShard, match="line 2 of .* is not one that a run writes"):
+        history.History.resume(path, 3)
     assert path.read_text() == text
 
 
@@ -220,14 +223,14 @@ def test_a_history_that_lacks_what_a_checkpoint_follows_on_is_told(tmp_path, cap
     caplog.set_level(logging.WARNING, "kinetics_prep")
     path = tmp_path / "history.jsonl"
     path.write_text(json.dumps({"step": 1, "loss": 2.0}) + "\n")
-    history.History.resumed(path, 1)
+    history.History.resume(path, 1)
     assert not caplog.text
-    history.History.resumed(path, 2)
+    history.History.resume(path, 2)
     assert "lacks step 2" in caplog.text
 
 
 def test_levels_are_scaled_in_float32_under_any_policy():
-    with train.devices.policy("mixed_bfloat16"):
+    with devices.policy("mixed_bfloat16"):
         frames = keras.Input((None, 1, 1, 2), name="flow")
         core = keras.Model({"flow": frames}, keras.layers.Identity(dtype="float32")(frames))
         model = normalise.from_uint8(core, "symmetric")
@@ -237,7 +240,7 @@ def test_levels_are_scaled_in_float32_under_any_policy():
 
 
 def test_settings_that_would_do_nothing_are_refused(moving_data, tmp_path):
-    with pytest.raises(BadOption, match="--early-stop needs a split to look at"):
+    with pytest.raises(BadOption, match="--early-stop needs a split to evaluate on"):
         job(moving_data, tmp_path / "run", None, early_stop=2)
     with pytest.raises(BadOption, match="--threads is 0"):
         Reading(threads=0)

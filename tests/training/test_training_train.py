@@ -17,10 +17,11 @@ import small
 from kinetics_prep import cli
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, OtherRecipe
 from kinetics_prep.models import MODELS, weights
-from kinetics_prep.training import checkpoints, history, normalise, train
+from kinetics_prep.training import checkpoints, history, loop, normalise, opening
+from kinetics_prep.training.job import TrainJob
 from kinetics_prep.training.recipes import Plateau, TrainRecipe
+from kinetics_prep.training.run import TrainRun
 from kinetics_prep.training.samples import Reading
-from kinetics_prep.training.train import TrainJob
 
 RECIPE = TrainRecipe(
     model="small", stream="rgb", steps=6, batch=4, learning_rates=((0, 0.05), (4, 0.01)), size=32, evaluate_every=3
@@ -39,8 +40,8 @@ def job(data: Path, output: Path, validation: str | None = "val", recipe: TrainR
 
 def trained(asked: TrainJob) -> list[dict]:
     """The history of a run, without how fast it was."""
-    with train.prepared(asked) as run:
-        train.carry_out(run)
+    with opening.open_run(asked) as run:
+        loop.train(run)
     return told(asked.output)
 
 
@@ -93,11 +94,11 @@ def test_a_run_killed_again_and_again_has_the_loss_curve_of_one_that_was_not(
     often = job(moving_data, tmp_path / "killed", accumulate=accumulate, checkpoint_minutes=0.0)
     for step in (1, 2, 3, 5):
         killed(often, step, monkeypatch)
-    with train.prepared(often) as run:
+    with opening.open_run(often) as run:
         assert run.step == 4
-    newest = checkpoints.found(tmp_path / "killed" / "checkpoints")[-1]
+    newest = checkpoints.list_checkpoints(tmp_path / "killed" / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:-9])
-    with train.prepared(often) as run:
+    with opening.open_run(often) as run:
         assert run.step == 3
     assert trained(often) == whole
     same = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "killed")]
@@ -136,20 +137,20 @@ def test_a_run_killed_by_the_system_goes_on(moving_data, tmp_path, capsys):
 
 def test_a_run_that_is_asked_to_stop_ends_after_its_step(moving_data, tmp_path):
     asked = job(moving_data, tmp_path / "run")
-    with train.prepared(asked) as run:
+    with opening.open_run(asked) as run:
         run.stop.set()
-        train.carry_out(run)
+        loop.train(run)
         assert run.step == 0
-    with train.prepared(asked) as run:
+    with opening.open_run(asked) as run:
         run.history.listener = StopAfter(run, 2)
-        train.carry_out(run)
+        loop.train(run)
         assert run.step == 2
     assert trained(asked) == trained(job(moving_data, tmp_path / "whole"))
 
 
 @dataclasses.dataclass
 class StopAfter:
-    run: train.Run
+    run: TrainRun
     step: int
 
     def add(self, entry):
@@ -208,7 +209,7 @@ def test_fixed_trains_the_last_layer_alone_and_full_ft_all_of_them(moving_data, 
 
 def test_the_last_layer_is_taken_where_the_classes_are_the_same(moving_data, tmp_path):
     start = saved(tmp_path / "start.safetensors")
-    with train.prepared(job(moving_data, tmp_path / "run", None, protocol="full-ft", init_from=start)) as run:
+    with opening.open_run(job(moving_data, tmp_path / "run", None, protocol="full-ft", init_from=start)) as run:
         found = weights.of_model(run.core)
     assert np.array_equal(found["head/kernel"], weights.load(start).arrays["head/kernel"])
 
@@ -217,7 +218,7 @@ def test_flow_begins_from_rgb_with_the_mean_over_colours(moving_data, tmp_path):
     start = saved(tmp_path / "start.safetensors")
     kernel = weights.load(start).arrays["conv/kernel"]
     asked = job(moving_data, tmp_path / "run", None, stream="flow", protocol="full-ft", init_from=start)
-    with train.prepared(asked) as run:
+    with opening.open_run(asked) as run:
         found = weights.of_model(run.core)["conv/kernel"]
     assert found.shape == (*kernel.shape[:3], 2, 8)
     assert found[..., 0, :] == pytest.approx(kernel.mean(axis=3), abs=1e-7)
@@ -262,7 +263,7 @@ def test_a_folder_takes_one_run(moving_data, tmp_path):
     trained(asked)
     with pytest.raises(OtherRecipe, match="recipe seed is 0 there and 7 here"):
         trained(job(moving_data, tmp_path / "run", None, steps=1, seed=7))
-    with train.prepared(asked), pytest.raises(OtherRecipe, match="another run is writing"), train.prepared(asked):
+    with opening.open_run(asked), pytest.raises(OtherRecipe, match="another run is writing"), opening.open_run(asked):
         pass
 
 
@@ -276,7 +277,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_clips(moving_data,
     asked = job(moving_data, tmp_path / "run", None, protocol="fixed", init_from=start)
     with pytest.raises(Diverged, match=r"loss of step 1 is (nan|inf), at learning rate 0\.05.*clip\d+_"):
         trained(asked)
-    assert not checkpoints.found(tmp_path / "run" / "checkpoints")
+    assert not checkpoints.list_checkpoints(tmp_path / "run" / "checkpoints")
 
 
 def test_the_learning_rate_falls_with_the_schedule_and_at_a_plateau():
@@ -290,7 +291,7 @@ def test_the_learning_rate_falls_with_the_schedule_and_at_a_plateau():
 
 def test_what_looks_at_the_validation_loss_needs_a_validation_split(moving_data, tmp_path):
     for changes in ({"plateau": Plateau()}, {"early_stop": 2}):
-        with pytest.raises(BadOption, match="a split to look at|no split to look at"):
+        with pytest.raises(BadOption, match="a split to evaluate on|no split to evaluate on"):
             trained(job(moving_data, tmp_path / "run", None, **changes))
 
 
@@ -311,8 +312,8 @@ def test_mixed_precision_trains_and_resumes(moving_data, tmp_path, monkeypatch):
 def test_a_checkpoint_of_another_run_is_refused(moving_data, tmp_path):
     asked = job(moving_data, tmp_path / "run", None, steps=1)
     trained(asked)
-    (path,) = checkpoints.found(tmp_path / "run" / "checkpoints")
-    with train.prepared(asked) as run:
+    (path,) = checkpoints.list_checkpoints(tmp_path / "run" / "checkpoints")
+    with opening.open_run(asked) as run:
         with pytest.raises(CorruptShard, match="of another run"):
             checkpoints.restore(path, run.model, "0123456789abcdef")
         assert checkpoints.restore(path, run.model, run.digest) == 1
@@ -321,7 +322,7 @@ def test_a_checkpoint_of_another_run_is_refused(moving_data, tmp_path):
 def test_a_run_without_a_checkpoint_that_reads_back_does_not_begin_anew_unasked(moving_data, tmp_path):
     asked = job(moving_data, tmp_path / "run", None, steps=1)
     trained(asked)
-    for path in checkpoints.found(tmp_path / "run" / "checkpoints"):
+    for path in checkpoints.list_checkpoints(tmp_path / "run" / "checkpoints"):
         path.write_bytes(b"")
     with pytest.raises(CorruptShard, match="none of the 1 checkpoints in .* to begin anew, delete them"):
         trained(asked)
@@ -358,7 +359,7 @@ def test_a_history_ends_before_a_line_that_was_not_finished(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n{"step": 3, "lo')
     assert [entry["step"] for entry in history.read(path)] == [1, 2]
-    resumed = history.History.resumed(path, 1)
+    resumed = history.History.resume(path, 1)
     resumed.add({"step": 2, "loss": 1.25})
     assert [json.loads(line)["loss"] for line in path.read_text().splitlines()] == [2.0, 1.25]
 
@@ -390,7 +391,7 @@ def test_original_begins_with_weights_of_images_inflated(moving_data, tmp_path):
     facts = weights.Facts(model=inception.NAME, stream="rgb", classes=7, size=32, origin="ImageNet")
     weights.save(tmp_path / "images.safetensors", weights.Weights(facts, weights.of_model(images)))
     asked = job(moving_data, tmp_path / "run", None, model="i3d", frames=9, init_from=tmp_path / "images.safetensors")
-    with train.prepared(asked) as run:
+    with opening.open_run(asked) as run:
         found = weights.of_model(run.core)
     kernel = weights.of_model(images)["Conv2d_1a_7x7.conv_2d/kernel"]
     assert found["Conv3d_1a_7x7.conv_3d/kernel"] == pytest.approx(np.repeat(kernel[None] / 7, 7, axis=0))
