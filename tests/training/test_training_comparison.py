@@ -49,7 +49,7 @@ def test_a_table_in_markdown_escapes_what_would_break_it():
     assert lines[5:] == ["", table().caption]
 
 
-def test_two_streams_are_fused_where_nothing_is_said_of_both():
+def test_two_streams_are_fused_unless_there_are_predictions_of_both():
     rgb, flow = right_for({0, 1}), right_for({1, 2, 3}, "flow", strength=2)
     both = right_for({0}, "both")
     assert comparison.compare([(None, rgb), (None, flow)]).rows["i3d"]["both"].top1 == 0.75
@@ -60,9 +60,9 @@ def test_two_streams_are_fused_where_nothing_is_said_of_both():
 
 
 def test_clips_without_a_label_do_not_count():
-    said = some(4, class_ids=np.array([0, -1, -1, 3]))
-    assert comparison.compare([(None, said)]).clips == 2
-    assert comparison.compare([(None, said)]).rows["i3d"]["rgb"].clips == 2
+    unlabelled = some(4, class_ids=np.array([0, -1, -1, 3]))
+    assert comparison.compare([(None, unlabelled)]).clips == 2
+    assert comparison.compare([(None, unlabelled)]).rows["i3d"]["rgb"].clips == 2
 
 
 def test_a_table_is_made_of_files(tmp_path):

@@ -63,10 +63,11 @@ def test_other_ways_are_refused():
 # Of predictions ----------------------------------------------------------------------------------
 
 
-def shuffled(said):
-    order = np.random.default_rng(1).permutation(len(said))
-    ids = tuple(said.clip_ids[k] for k in order)
-    return some(len(said), 5, clip_ids=ids, class_ids=said.class_ids[order], stream="flow", weights="flow.safetensors")
+def shuffled(predictions):
+    order = np.random.default_rng(1).permutation(len(predictions))
+    ids = tuple(predictions.clip_ids[k] for k in order)
+    class_ids = predictions.class_ids[order]
+    return some(len(ids), 5, clip_ids=ids, class_ids=class_ids, stream="flow", weights="flow.safetensors")
 
 
 def test_predictions_are_joined_by_clip_whatever_their_order():
@@ -114,7 +115,7 @@ def test_predictions_of_other_clips_classes_or_labels_are_refused(changes, match
         fuse_predictions([some(), some(stream="flow", **changes)])
 
 
-def test_another_number_of_clips_or_classes_is_told():
+def test_another_number_of_clips_or_classes_is_an_error():
     with pytest.raises(BadOption, match=r"1 clips are only in one of them, such as 'clip6_.* \(7 clips and 6\)"):
         fuse_predictions([some(), some(6)])
     fewer = some(labels=LABELS[:4], logits=np.zeros((7, 4), np.float32), class_ids=np.zeros(7, int))
@@ -122,7 +123,7 @@ def test_another_number_of_clips_or_classes_is_told():
         fuse_predictions([some(), fewer])
 
 
-def test_one_clip_without_a_label_in_one_of_them_is_told():
+def test_one_clip_without_a_label_in_one_of_them_is_an_error():
     class_ids = some().class_ids.copy()
     class_ids[3] = 4 if class_ids[3] == -1 else -1
     with pytest.raises(BadOption, match="the true class of 'clip3_000000_000010' is .*no label"):

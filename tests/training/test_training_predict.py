@@ -1,0 +1,33 @@
+import pytest
+
+pytest.importorskip("keras", reason="the extra `train` is not installed")
+pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
+
+from run_cases import LABELS, evaluate, save_weights
+
+from kinetics_prep import cli
+from kinetics_prep.training.predict import predict
+
+pytestmark = pytest.mark.usefixtures("small_model")
+
+
+def test_predict_names_the_classes_of_a_video_by_each_stream_and_by_both(moving_data, tmp_path, capsys):
+    rgb, flow = save_weights(tmp_path / "rgb.safetensors"), save_weights(tmp_path / "flow.safetensors", stream="flow")
+    video = str(moving_data.parent / "clip13.mp4")
+    probabilities = []
+    for paths in ([rgb], [flow], [rgb, flow]):
+        assert cli.main(["predict", video, "--weights", *map(str, paths), "--seconds", "1.2"]) == cli.OK
+        lines = capsys.readouterr().out.splitlines()
+        assert {line.split(None, 1)[1] for line in lines} == set(LABELS)
+        probabilities.append(lines)
+    assert len({tuple(lines) for lines in probabilities}) == 3
+
+
+def test_predict_says_of_a_clip_what_evaluate_says(moving_data, tmp_path):
+    """It goes through the code that prepared the shard, with its settings."""
+    path = save_weights(tmp_path / "flow.safetensors", stream="flow")
+    (whole,) = evaluate(path, data=moving_data)
+    clip_id = whole.clip_ids[0]
+    video = moving_data.parent / f"{clip_id.split('_')[0]}.mp4"
+    predictions = predict(video, (path,), seconds=1.2)
+    assert predictions.logits[0] == pytest.approx(whole.logits_of([clip_id])[0], abs=1e-5)
