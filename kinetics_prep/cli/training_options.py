@@ -15,7 +15,7 @@ ACCEPTABLE = ("fps", "short-side", "quantizer", "bound")
 
 TRAIN_DESCRIPTION = """\
 Trains one of the paper's five models on one stream of a prepared folder. The same command goes on
-where it was stopped, and the loss curve is that of a run that was not.
+where it was stopped, with the steps that a run without a stop would take.
 """
 
 TRAIN_EPILOG = """\

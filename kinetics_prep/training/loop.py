@@ -5,8 +5,8 @@
 
 The batch of a step is a function of the seed and the step, and the state between two steps is in the checkpoint. So a
 run that was killed and goes on takes the same steps as one that was not. On one machine, with the same versions, their
-loss curves are usually equal to the last bit, but not always: TensorFlow's CPU kernels computed one command in two ways
-that differ in the seventh digit (README, "Train").
+loss curves are often equal to the last bit, but not always: 16 starts of one command gave two curves, which differ from
+the second step on in the seventh digit. Why is not known.
 """
 
 import logging
