@@ -23,9 +23,10 @@ def test_every_clip_of_a_split_is_scored_once_in_whatever_batches(moving_data, t
     path = save_weights(tmp_path / "rgb.safetensors")
     (one,) = evaluate(path, data=moving_data)
     (four,) = evaluate(path, data=moving_data, batch=4, reading=Reading("parquet", threads=1))
-    assert sorted(one.clip_ids) == sorted(f"clip{k}_000000_000001" for k in range(12, 18)) or len(one) == 6
+    assert sorted(clip_id.split("_")[0] for clip_id in one.clip_ids) == [f"clip{k}" for k in range(12, 18)]
     assert one.clip_ids == four.clip_ids
-    assert four.logits == pytest.approx(one.logits, abs=1e-5)
+    assert np.ptp(one.logits, axis=0).min() > 1e-4  # clips can be told apart
+    assert four.logits == pytest.approx(one.logits, abs=1e-6)
     assert one.labels == LABELS
     by_id = dict(zip(one.clip_ids, one.class_ids.tolist()))
     assert all(class_id == int(clip_id.split("_")[0][4:]) % 2 for clip_id, class_id in by_id.items())
@@ -97,7 +98,7 @@ def test_a_corrupt_record_stops_an_evaluation_or_is_counted_and_left_out_of_all_
     assert [len(predictions) for predictions in results] == [5, 5, 5]
     (lost,) = set(whole.clip_ids) - set(results[0].clip_ids)
     kept = [clip_id for clip_id in whole.clip_ids if clip_id != lost]
-    assert results[0].logits == pytest.approx(whole.logits_of(kept), abs=1e-5)
+    assert results[0].logits == pytest.approx(whole.logits_of(kept), abs=1e-6)
 
 
 def test_the_command_evaluates_compares_and_draws(moving_data, tmp_path, capsys):

@@ -23,6 +23,7 @@ def test_probabilities_of_the_fused_are_the_mean_of_probabilities():
     fused = fuse([SURE, DOUBTFUL], "probabilities")
     mean = (metrics.softmax(SURE) + metrics.softmax(DOUBTFUL)) / 2
     assert metrics.softmax(fused) == pytest.approx(mean, abs=1e-7)
+    assert np.exp(fused) == pytest.approx(mean, abs=1e-6)  # logarithms of probabilities, not just logits
 
 
 def test_the_two_ways_can_disagree():

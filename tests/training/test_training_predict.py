@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 pytest.importorskip("keras", reason="the extra `train` is not installed")
@@ -30,4 +31,6 @@ def test_predict_says_of_a_clip_what_evaluate_says(moving_data, tmp_path):
     clip_id = whole.clip_ids[0]
     video = moving_data.parent / f"{clip_id.split('_')[0]}.mp4"
     predictions = predict(video, (path,), seconds=1.2)
-    assert predictions.logits[0] == pytest.approx(whole.logits_of([clip_id])[0], abs=1e-5)
+    assert predictions.logits[0] == pytest.approx(whole.logits_of([clip_id])[0], abs=1e-6)
+    assert np.abs(predictions.logits[0] - whole.logits[1:]).max(axis=1).min() > 1e-5  # and not what it says of others
+    assert (predictions.clip_ids, predictions.labels) == ((video.name,), LABELS)

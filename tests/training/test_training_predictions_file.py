@@ -67,6 +67,30 @@ def put(name, values):
     return change
 
 
+def test_ranks_and_probabilities_on_disk_are_those_of_the_logits(path):
+    logits = np.log(np.array([[1, 4, 2, 1, 1, 1], [4, 1, 2, 1, 1, 1]], np.float32) / 10)
+    predictions_file.write(path, some(2, class_ids=np.array([0, 0]), logits=logits))
+    rows = pq.read_table(path).to_pylist()
+    assert [(row["rank"], row["predicted_index"], row["label"]) for row in rows] == [
+        (3, 1, LABELS[0]),
+        (1, 0, LABELS[0]),
+    ]
+    assert [row["probability"] for row in rows] == pytest.approx([0.4, 0.4])
+
+
+def test_a_probability_may_differ_in_its_last_digits_only(path):
+    for change, is_read in ((1e-12, True), (1e-6, False)):
+        predictions_file.write(path, some(3))
+        table = pq.read_table(path)
+        probabilities = [probability + change for probability in table["probability"].to_pylist()]
+        pq.write_table(put("probability", probabilities)(table), path)
+        if is_read:
+            assert same(predictions_file.read(path), some(3))
+        else:
+            with pytest.raises(CorruptShard, match="probability of "):
+                predictions_file.read(path)
+
+
 def test_what_is_not_changed_reads(path):
     tampered(path)
     assert len(predictions_file.read(path)) == 3
