@@ -72,6 +72,7 @@ setup(
     package_data={
         "kinetics_prep": ["py.typed"],
         "kinetics_prep.flow": ["*.cu"],
+        "kinetics_prep.models": ["*.txt"],
         "kinetics_prep.schemas.files": ["*.json"],
         "kinetics_prep.pipelines.opencv_cuda": ["Dockerfile"],
         "kinetics_prep.sample": ["annotations.csv", "videos/*.mp4"],

@@ -282,7 +282,7 @@ def _models(arguments: argparse.Namespace, rest: list[str]) -> int:
     _keras()
     from kinetics_prep.models import describe
 
-    for line in describe.in_words(arguments.classes):
+    for line in describe.table_lines(arguments.classes):
         print(line)
     return OK
 

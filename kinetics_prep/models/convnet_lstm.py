@@ -1,7 +1,7 @@
-"""ConvNet+LSTM: Inception-V1 on every fifth frame, and an LSTM over what it says of them.
+"""ConvNet+LSTM: Inception-V1 on every fifth frame, and an LSTM over its features.
 
 Carreira & Zisserman, CVPR 2017, section 2.1: LSTM with batch norm after the last average pool, 512 units, one dense
-layer on top. The loss is at the outputs of all steps; the test uses the last one's.
+layer on top. The loss is at the outputs of all steps; the test uses that of the last step.
 """
 
 import keras
@@ -9,7 +9,7 @@ from keras import layers
 
 from kinetics_prep.models.inception import Builder, decay
 from kinetics_prep.models.recurrent import BatchNormLSTM
-from kinetics_prep.models.spec import CHANNELS, PAPER, Options, Spec, expect_frame
+from kinetics_prep.models.spec import CHANNELS, PAPER, Options, Spec, check_input
 from kinetics_prep.models.units import Unfold, fold_frames
 
 SPEC = Spec(
@@ -26,6 +26,7 @@ SPEC = Spec(
 HEAD = ("Logits",)
 
 UNITS = 512
+"""Of the LSTM."""
 
 
 def build(
@@ -37,16 +38,17 @@ def build(
       classes: how many logits.
       stream: "rgb".
       size: height and width, px.
-      span: frames of the clip, of which it gets every fifth; None for any number.
+      span: frames of the clip; the model takes every fifth. None for any number.
+      options: for every layer.
 
     Returns:
-      {"rgb": float32 [B, T, size, size, 3] in [-1, 1]} -> logits of every step, float32 [B, T, classes].
+      {"rgb": float32 [B, T, size, size, 3] in [-1, 1]} -> logits of each step, float32 [B, T, classes].
 
     Raises:
-      BadOption: if these make no model.
+      BadOption: if no model can be built for these arguments.
     """
-    SPEC.expect(stream)
-    expect_frame(SPEC, classes, size, span)
+    SPEC.check_stream(stream)
+    check_input(SPEC, classes, size, span)
     images = None if span is None else len(SPEC.offsets(stream, span)["rgb"])
     frames = keras.Input((images, size, size, CHANNELS["rgb"]), name="rgb")
     x = Builder(2, options).trunk(fold_frames(frames))

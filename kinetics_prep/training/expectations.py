@@ -3,8 +3,8 @@
 from fractions import Fraction
 
 from kinetics_prep.errors import BadOption
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import parts
-from kinetics_prep.models.weights import Facts
 from kinetics_prep.reading.clips import UNLABELLED, Clips
 
 

@@ -14,7 +14,7 @@ import logging
 import numpy as np
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.models import weights
+from kinetics_prep.models import model_variables, weights
 from kinetics_prep.models.weights import Weights
 from kinetics_prep.reading.clips import Clips
 from kinetics_prep.reading.order import Once, Order
@@ -72,7 +72,7 @@ def validate(run: TrainRun) -> None:
         return
     scores, loss = metrics.score(*outcome), metrics.cross_entropy(*outcome)
     if all(scores.top1 > before["val_top1"] for before in run.history.evaluations):
-        weights.save(run.folder.best, Weights(run.facts, weights.of_model(run.core)))
+        weights.save(run.folder.best, Weights(run.facts, model_variables.to_arrays(run.core)))
     # Recorded last: after a kill, an evaluation that is not in the history is done again.
     run.history.add({"step": run.step, "val_loss": loss, "val_top1": scores.top1, "val_top5": scores.top5})
     log.info("step %d of %d, %s: loss %.3f, %s", run.step, run.job.recipe.steps, run.job.validation, loss, scores)
@@ -101,4 +101,4 @@ def save(run: TrainRun) -> None:
     """
     run.history.sync()
     checkpoints.write(run.folder.checkpoints, run.step, run.model, run.digest)
-    weights.save(run.folder.weights, Weights(run.facts, weights.of_model(run.core)))
+    weights.save(run.folder.weights, Weights(run.facts, model_variables.to_arrays(run.core)))

@@ -4,15 +4,15 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import keras
 import numpy as np
 
 from kinetics_prep.errors import BadOption, BadWeights
-from kinetics_prep.models import MODELS, weights
+from kinetics_prep.models import MODELS, ModelModule, model_variables
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import Spec
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models.weights import Weights
 from kinetics_prep.reading.sampling import Sampler
 from kinetics_prep.training import normalise
 from kinetics_prep.training.predictions import Predictions
@@ -58,7 +58,7 @@ class Network:
             raise BadOption(f"--frames is {span}, expected 1 or more")
         check_span(architecture, facts.stream, facts.size, span)
         core = architecture.build(facts.classes, facts.stream, facts.size)
-        weights.restore(core, loaded.arrays)
+        model_variables.restore(core, loaded.arrays)
         return cls(path, facts, spec, forward(normalise.from_uint8(core, quantizer)), span)
 
     def sampler(self) -> Sampler:
@@ -87,7 +87,7 @@ class Network:
         )
 
 
-def check_span(architecture: ModuleType, stream: str, size: int, span: int) -> None:
+def check_span(architecture: ModelModule, stream: str, size: int, span: int) -> None:
     """Refuses a number of frames that a model cannot take. A model of open length would fail only at its first clip.
 
     Args:

@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Iterator
-from types import ModuleType
 
 import keras
 
 from kinetics_prep.errors import BadOption, CorruptShard
-from kinetics_prep.models import MODELS, weights
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models import MODELS, ModelModule, weights
+from kinetics_prep.models.facts import Facts
+from kinetics_prep.models.weights import Weights
 from kinetics_prep.reading.clips import Clips
 from kinetics_prep.storage.files import sha256_of
 from kinetics_prep.training import checkpoints, compiling, devices, expectations, network, transfer
@@ -72,7 +72,7 @@ def open_run(job: TrainJob) -> Iterator[TrainRun]:
                 )
 
 
-def _architecture(recipe: TrainRecipe) -> ModuleType:
+def _architecture(recipe: TrainRecipe) -> ModelModule:
     """The row of `MODELS` that a recipe names.
 
     Raises:
@@ -81,14 +81,14 @@ def _architecture(recipe: TrainRecipe) -> ModuleType:
     if recipe.model not in MODELS:
         raise BadOption(f"model is {recipe.model!r}, expected one of {', '.join(MODELS)}")
     architecture = MODELS[recipe.model]
-    architecture.SPEC.expect(recipe.stream)
+    architecture.SPEC.check_stream(recipe.stream)
     window = architecture.SPEC.window
     if window and recipe.frames not in (None, window):
         raise BadOption(f"{architecture.SPEC.title} takes {window} frames at a time, not --frames {recipe.frames}")
     return architecture
 
 
-def _facts(job: TrainJob, architecture: ModuleType, clips: Clips) -> Facts:
+def _facts(job: TrainJob, architecture: ModelModule, clips: Clips) -> Facts:
     """What the weights of a run will be for."""
     recipe = job.recipe
     if len(clips.labels) < 2:
@@ -111,7 +111,7 @@ def _facts(job: TrainJob, architecture: ModuleType, clips: Clips) -> Facts:
 
 def _check(
     job: TrainJob,
-    architecture: ModuleType,
+    architecture: ModelModule,
     facts: Facts,
     beginning: Weights | None,
     clips: Clips,

@@ -20,7 +20,7 @@ from kinetics_prep.errors import BadOption, BadVideo, ClipError
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
 from kinetics_prep.media.clip import Clip, clip_notes
-from kinetics_prep.models.weights import Facts
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.reading import images
 from kinetics_prep.reading.sampling import STREAMS, Sampler
 from kinetics_prep.records import record

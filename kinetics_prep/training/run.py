@@ -5,8 +5,8 @@ import threading
 
 import keras
 
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import Spec
-from kinetics_prep.models.weights import Facts
 from kinetics_prep.reading.clips import Clips
 from kinetics_prep.reading.reader import Skipped
 from kinetics_prep.reading.sampling import Sampler

@@ -5,13 +5,12 @@ weights, or from ImageNet. Fixed and Full-FT begin with a network trained on vid
 trains only that layer.
 """
 
-from types import ModuleType
-
 import keras
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.models import inflate, weights
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models import ModelModule, cross_modality, inflate, model_variables
+from kinetics_prep.models.facts import Facts
+from kinetics_prep.models.weights import Weights
 
 IMAGE_MODEL = "inception-v1"
 """The model that weights of images, rather than videos, are for."""
@@ -40,7 +39,9 @@ def check_protocol(protocol: str, beginning: Facts | None) -> None:
         raise BadOption(f"--protocol {protocol} needs weights to begin from: --init-from FILE")
 
 
-def begin(core: keras.Model, architecture: ModuleType, stream: str, labels: tuple[str, ...], beginning: Weights) -> str:
+def begin(
+    core: keras.Model, architecture: ModelModule, stream: str, labels: tuple[str, ...], beginning: Weights
+) -> str:
     """Puts weights into a model to begin from. Its last layer stays new if the weights are for other classes.
 
     Args:
@@ -66,14 +67,14 @@ def begin(core: keras.Model, architecture: ModuleType, stream: str, labels: tupl
     if facts.stream != stream:
         if (facts.stream, stream) != ("rgb", "flow"):
             raise BadOption(f"the weights to begin from are for stream {facts.stream}, and the model is for {stream}")
-        arrays = weights.adapt_rgb_to_flow(arrays)
+        arrays = cross_modality.adapt_rgb_to_flow(arrays)
         done += ", its first kernel averaged over colours for dx and dy"
     same_classes = bool(labels) and facts.labels == labels
-    weights.restore(core, arrays, without=() if same_classes else architecture.HEAD)
+    model_variables.restore(core, arrays, without=() if same_classes else architecture.HEAD)
     return done + (", last layer included" if same_classes else ", under a new last layer")
 
 
-def freeze(core: keras.Model, architecture: ModuleType) -> None:
+def freeze(core: keras.Model, architecture: ModelModule) -> None:
     """Makes only the last layer trainable. Batch norm then also keeps its means and variances."""
     for layer in core.layers:
         layer.trainable = layer.name in architecture.HEAD

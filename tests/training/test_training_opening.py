@@ -11,8 +11,8 @@ pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
 from run_cases import save_weights, train, train_job
 
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
-from kinetics_prep.models import weights
-from kinetics_prep.models.weights import Facts
+from kinetics_prep.models import model_variables, weights
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.reading.clips import UNLABELLED, Clips
 from kinetics_prep.training import checkpoints, opening
 from kinetics_prep.training.recipes import Plateau
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("small_model")
 def test_the_last_layer_is_taken_where_the_classes_are_the_same(moving_data, tmp_path):
     start = save_weights(tmp_path / "start.safetensors")
     with opening.open_run(train_job(moving_data, tmp_path / "run", None, protocol="full-ft", init_from=start)) as run:
-        loaded = weights.of_model(run.core)
+        loaded = model_variables.to_arrays(run.core)
     assert np.array_equal(loaded["head/kernel"], weights.load(start).arrays["head/kernel"])
 
 
@@ -32,7 +32,7 @@ def test_flow_begins_from_rgb_with_the_mean_over_colours(moving_data, tmp_path):
     kernel = weights.load(start).arrays["conv/kernel"]
     job = train_job(moving_data, tmp_path / "run", None, stream="flow", protocol="full-ft", init_from=start)
     with opening.open_run(job) as run:
-        loaded = weights.of_model(run.core)["conv/kernel"]
+        loaded = model_variables.to_arrays(run.core)["conv/kernel"]
     assert loaded.shape == (*kernel.shape[:3], 2, 8)
     assert loaded[..., 0, :] == pytest.approx(kernel.mean(axis=3), abs=1e-7)
 
@@ -41,14 +41,14 @@ def test_original_begins_with_weights_of_images_inflated(moving_data, tmp_path):
     from kinetics_prep.models import inception
 
     images = inception.build(7, 32)
-    facts = weights.Facts(model=inception.NAME, stream="rgb", classes=7, size=32, origin="ImageNet")
-    weights.save(tmp_path / "images.safetensors", weights.Weights(facts, weights.of_model(images)))
+    facts = Facts(model=inception.NAME, stream="rgb", classes=7, size=32, origin="ImageNet")
+    weights.save(tmp_path / "images.safetensors", weights.Weights(facts, model_variables.to_arrays(images)))
     job = train_job(
         moving_data, tmp_path / "run", None, model="i3d", frames=9, init_from=tmp_path / "images.safetensors"
     )
     with opening.open_run(job) as run:
-        loaded = weights.of_model(run.core)
-    kernel = weights.of_model(images)["Conv2d_1a_7x7.conv_2d/kernel"]
+        loaded = model_variables.to_arrays(run.core)
+    kernel = model_variables.to_arrays(images)["Conv2d_1a_7x7.conv_2d/kernel"]
     assert loaded["Conv3d_1a_7x7.conv_3d/kernel"] == pytest.approx(np.repeat(kernel[None] / 7, 7, axis=0))
     with pytest.raises(BadOption, match="--protocol full-ft begins with weights of videos"):
         train(dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, protocol="full-ft")))

@@ -11,7 +11,7 @@ pytest.importorskip("keras")  # weights are read by it
 
 from kinetics_prep import flow
 from kinetics_prep.errors import BadOption, BadVideo, MissingTool
-from kinetics_prep.models.weights import Facts
+from kinetics_prep.models.facts import Facts
 from kinetics_prep.reading.sampling import Sampler
 from kinetics_prep.records.record import Record
 from kinetics_prep.runs import clip as prepare

@@ -10,7 +10,7 @@ import small
 from run_cases import LABELS, facts
 
 from kinetics_prep.errors import BadOption, BadWeights
-from kinetics_prep.models import weights
+from kinetics_prep.models import model_variables
 from kinetics_prep.models.weights import Weights
 from kinetics_prep.training import transfer
 
@@ -43,11 +43,11 @@ def test_each_protocol_has_its_weights_to_begin_from(protocol, beginning, messag
 def begun(stream="rgb", classes=2, labels=LABELS, **changes):
     """(what was done, the model's arrays before, the arrays to begin from, the model's arrays after)."""
     core = small.build(2, stream)
-    before = weights.of_model(core)
+    before = model_variables.to_arrays(core)
     described = facts(classes=classes, labels=labels, origin="elsewhere", **changes)
-    beginning = weights.of_model(small.build(classes, described.stream))
+    beginning = model_variables.to_arrays(small.build(classes, described.stream))
     done = transfer.begin(core, small, stream, LABELS, Weights(described, beginning))
-    return done, before, beginning, weights.of_model(core)
+    return done, before, beginning, model_variables.to_arrays(core)
 
 
 def test_weights_for_the_same_classes_are_taken_whole():

@@ -1,7 +1,10 @@
 """Reads TensorFlow checkpoints, of the first format and the second, with TensorFlow's own reader."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -13,8 +16,12 @@ _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 _PART = re.compile(r"\.(index|data-\d{5}-of-\d{5})\Z")
 
 
-def prefix(path: Path) -> Path | None:
-    """By what TensorFlow calls the checkpoint that a path is a file of, or the prefix; None if there is none."""
+def find_prefix(path: Path) -> Path | None:
+    """The prefix by which TensorFlow knows a checkpoint; None if `path` is no checkpoint.
+
+    Args:
+      path: the prefix itself, or any file of the checkpoint.
+    """
     stem = Path(_PART.sub("", str(path)))
     if stem.with_name(f"{stem.name}.index").is_file():
         return stem
@@ -31,42 +38,42 @@ def _ends_as_table(path: Path) -> bool:
 
 
 class Checkpoint:
-    """The variables of a checkpoint: their shapes at once, their values when asked for."""
+    """The variables of a checkpoint. Shapes are read at once, values on demand.
 
-    def __init__(self, path: Path):
+    Raises:
+      BadWeights: if it is damaged.
+      MissingTool: if TensorFlow is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._tf = _tensorflow()
-        with self._as_damage():
+        with self._damage_as_bad_weights():
             self._reader = self._tf.train.load_checkpoint(str(path))
             shapes, types = self._reader.get_variable_to_shape_map(), self._reader.get_variable_to_dtype_map()
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.of_floats = {name for name, kind in types.items() if kind == self._tf.float32}
+        self.float32_names = frozenset(name for name, kind in types.items() if kind == self._tf.float32)
 
-    def array(self, name: str) -> np.ndarray:
-        """A variable's value."""
-        with self._as_damage():
+    def read(self, name: str) -> np.ndarray:
+        """A variable's value.
+
+        Raises:
+          BadWeights: if the file is damaged there.
+        """
+        with self._damage_as_bad_weights():
             return np.asarray(self._reader.get_tensor(name))
 
-    def _as_damage(self):
-        return _AsDamage(self.path, (self._tf.errors.OpError, ValueError, RuntimeError, LookupError))
+    @contextlib.contextmanager
+    def _damage_as_bad_weights(self) -> Iterator[None]:
+        """Turns the errors of TensorFlow's reader into `BadWeights`."""
+        try:
+            yield
+        except (self._tf.errors.OpError, ValueError, RuntimeError, LookupError) as error:
+            lines = str(getattr(error, "message", error)).strip().splitlines() or [repr(error)]
+            raise BadWeights(f"{self.path} does not read as a TensorFlow checkpoint: {lines[0][:300]}") from None
 
 
-class _AsDamage:
-    """Turns what TensorFlow says of a damaged file into `BadWeights`."""
-
-    def __init__(self, path: Path, errors: tuple):
-        self.path, self.errors = path, errors
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, self.errors):
-            said = str(getattr(error, "message", error)).strip().splitlines() or [repr(error)]
-            raise BadWeights(f"{self.path} does not read as a TensorFlow checkpoint: {said[0][:300]}") from None
-
-
-def _tensorflow():
+def _tensorflow() -> ModuleType:
     try:
         import tensorflow
     except ImportError as error:

