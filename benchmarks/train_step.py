@@ -19,11 +19,14 @@ import tensorflow as tf
 from kinetics_prep import cli
 from kinetics_prep.reading.order import Order
 from kinetics_prep.reading.reader import Skipped
-from kinetics_prep.training import samples, train
+from kinetics_prep.training import loop, opening, samples
+from kinetics_prep.training.compiling import cross_entropy
+from kinetics_prep.training.job import TrainJob
 from kinetics_prep.training.recipes import recipe
+from kinetics_prep.training.run import TrainRun
 
 
-def step_by_hand(run: train.Run):
+def step_by_hand(run: TrainRun):
     """A training step as one would write it: float32 [] loss of a batch."""
     model, variables, optimizer = run.model, run.model.trainable_variables, run.model.optimizer
 
@@ -31,17 +34,17 @@ def step_by_hand(run: train.Run):
     def step(inputs, class_ids):
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
-            loss = tf.reduce_mean(train.cross_entropy(class_ids, logits)) + tf.add_n(model.losses)
+            loss = tf.reduce_mean(cross_entropy(class_ids, logits)) + tf.add_n(model.losses)
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
     return step
 
 
-def round_by_hand(run: train.Run, step, steps: int) -> float:
+def round_by_hand(run: TrainRun, step, steps: int) -> float:
     """Seconds that so many steps take."""
     order = Order(len(run.clips), run.job.recipe.batch, seed=1)
-    sampler, reading = train.sampler_of(run, train=True), run.job.reading
+    sampler, reading = run.sampler(train=True), run.job.reading
     with samples.batches(run.clips, sampler, order, reading, Skipped(), 0, steps) as batches:
         begun = time.monotonic()
         for inputs, class_ids in batches:
@@ -49,10 +52,10 @@ def round_by_hand(run: train.Run, step, steps: int) -> float:
         return time.monotonic() - begun
 
 
-def round_of_ours(run: train.Run, steps: int) -> float:
+def round_of_ours(run: TrainRun, steps: int) -> float:
     """The same by the trainer."""
     begun = time.monotonic()
-    train.fit(run, run.step + steps)
+    loop.fit(run, run.step + steps)
     return time.monotonic() - begun
 
 
@@ -67,8 +70,8 @@ def main() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             assert cli.main(["flow", "--split", "train", "--short-side", short_side, "--output", str(data)]) == 0
         settings = {"steps": 10**6, "batch": arguments.batch, "frames": arguments.frames, "size": arguments.size}
-        asked = train.TrainJob(recipe("small", "i3d", "rgb", **settings), data, Path(folder) / "run")
-        with train.prepared(asked) as run:
+        asked = TrainJob(recipe("small", "i3d", "rgb", **settings), data, Path(folder) / "run")
+        with opening.open_run(asked) as run:
             step = step_by_hand(run)
             round_of_ours(run, 2), round_by_hand(run, step, 2)  # both are compiled
             seconds = []

@@ -105,3 +105,13 @@ def moving_data(tmp_path_factory) -> Path:
     recipe = ("--fps", "10", "--short-side", "40", "--clip-seconds", "1.2", "--min-seconds", "1", "--clips-per-shard")
     assert main([*command, *recipe, "5", "--format", "tfrecord,parquet"]) == OK
     return folder / "data"
+
+
+@pytest.fixture
+def small_model(monkeypatch) -> None:
+    """Makes the model of `small.py` one of the models."""
+    import small
+
+    from kinetics_prep.models import MODELS
+
+    monkeypatch.setitem(MODELS, "small", small)

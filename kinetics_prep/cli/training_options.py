@@ -11,7 +11,7 @@ from kinetics_prep.training.recipes import Plateau, TrainRecipe, recipe
 
 if TYPE_CHECKING:
     from kinetics_prep.training.evaluation import EvaluateJob
-    from kinetics_prep.training.train import TrainJob
+    from kinetics_prep.training.job import TrainJob
 
 
 def recipe_from(arguments: argparse.Namespace) -> TrainRecipe:
@@ -59,9 +59,9 @@ def named_files(texts: list[str]) -> list[tuple[str | None, Path]]:
 
 
 def train_job_from(arguments: argparse.Namespace, recipe: TrainRecipe) -> "TrainJob":
-    """The `train.TrainJob` that the flags ask for."""
+    """The `job.TrainJob` that the flags ask for."""
+    from kinetics_prep.training.job import TrainJob
     from kinetics_prep.training.samples import Reading
-    from kinetics_prep.training.train import TrainJob
 
     return TrainJob(
         recipe,

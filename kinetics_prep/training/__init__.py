@@ -1,1 +1,1 @@
-"""From shards to a trained model, and what it is worth: input, training, evaluation, prediction."""
+"""From shards to a trained model, and what it is worth: training, evaluation, prediction."""

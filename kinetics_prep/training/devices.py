@@ -1,4 +1,4 @@
-"""Which devices compute, in what precision, and that they do so in one order."""
+"""Which devices compute, in what precision, and in a fixed order."""
 
 import contextlib
 import dataclasses
@@ -14,18 +14,20 @@ class Devices:
     """What a run computes on."""
 
     names: tuple[str, ...]
+    """The backend's names of them."""
     kind: str
+    """Such as "cpu" or "gpu"."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{len(self.names)} {self.kind.upper()}{'s' if len(self.names) > 1 else ''}, by {keras.backend.backend()}"
         )
 
-    def expect_share(self, clips: int) -> None:
-        """Refuses a batch that cannot be dealt to all devices in equal shares.
+    def check_share(self, clips: int) -> None:
+        """Makes sure that a batch of so many clips can be divided among the devices equally.
 
         Raises:
-          BadOption: if so.
+          BadOption: if not.
         """
         if clips % len(self.names):
             raise BadOption(
@@ -34,8 +36,8 @@ class Devices:
             )
 
 
-def found() -> Devices:
-    """The GPUs or TPUs that Keras's backend sees, else its processors: one, unless more were asked of the backend."""
+def find_devices() -> Devices:
+    """The GPUs or TPUs that Keras's backend sees, else its CPUs: one, unless the backend was set up with more."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -47,7 +49,10 @@ def found() -> Devices:
 
 
 def make_deterministic(seed: int) -> None:
-    """Has the backend compute sums in one order, and seeds what draws at random."""
+    """Seeds the random generators, and has the backend compute sums in a fixed order where it can.
+
+    That is not enough for equal bits in every start of a program: see the README, "Train".
+    """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -57,7 +62,7 @@ def make_deterministic(seed: int) -> None:
 
 @contextlib.contextmanager
 def policy(precision: str) -> Iterator[None]:
-    """Builds the models of a block to compute in a precision: a name of Keras's dtype policies."""
+    """Models made in the block compute in this precision: a name of Keras's dtype policies."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -67,11 +72,11 @@ def policy(precision: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shared(devices: Devices) -> Iterator[None]:
-    """Has each of several devices compute its share of every batch of the models made in a block.
+def data_parallel(devices: Devices) -> Iterator[None]:
+    """Models made in the block share every batch among several devices.
 
-    Keras's own distribution API does so on JAX. On TensorFlow, for which it is a prototype as yet, it is that of
-    TensorFlow, which Keras's `fit` knows how to use.
+    On JAX through Keras's own distribution API. That is still a prototype for TensorFlow, where `tf.distribute` does
+    it, which Keras's `fit` supports.
     """
     if len(devices.names) < 2:
         yield

@@ -1,6 +1,6 @@
-"""Several models' say on the same clips as one: the two streams of the paper, whose logits are added.
+"""Fuses the predictions of several models for the same clips: the two streams of the paper, whose logits are added.
 
-Carreira & Zisserman train RGB and flow apart and combine them at test time alone.
+Carreira & Zisserman train RGB and flow apart and combine them only at test time.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,19 @@ from kinetics_prep.training.predictions import FUSIONS, Predictions
 
 
 def fuse(logits: Sequence[np.ndarray], how: str = "logits") -> np.ndarray:
-    """The logits of several models as one's.
+    """Fuses the logits of several models.
 
     Args:
       logits: one or more float32 [N, C], of the same clips and classes in the same order.
-      how: "logits" adds them, as the paper does: who is surer counts for more. "probabilities" takes the mean of their
-        softmaxes.
+      how: "logits" adds them, as the paper does: a model that is surer counts for more. "probabilities" takes the mean
+        of their softmaxes.
 
     Returns:
-      float32 [N, C]: logits in any case. Of fused probabilities these are the logarithms, so that their softmax is the
-      mean, and classes keep their order even where a probability is too small for float32.
+      Logits, float32 [N, C]. For "probabilities" these are logarithms of the mean, so that their softmax is the mean,
+      and classes keep their order even where a probability is too small for float32.
+
+    Raises:
+      BadOption: if `how` is not one of `FUSIONS`.
     """
     if how not in FUSIONS:
         raise BadOption(f"fusion is {how!r}, expected one of {', '.join(FUSIONS)}")
@@ -35,16 +38,19 @@ def fuse(logits: Sequence[np.ndarray], how: str = "logits") -> np.ndarray:
 
 
 def fuse_predictions(several: Sequence[Predictions], how: str = "logits") -> Predictions:
-    """What several models said of the same clips as the predictions of one, clips in the order of the first.
+    """Fuses the predictions of several models for the same clips; the clips are in the order of the first.
+
+    Args:
+      how: see `fuse`.
 
     Raises:
-      BadOption: if they are fewer than two, or not of the same clips, true classes and labels.
+      BadOption: if there are fewer than two, or they are not of the same clips, true classes and labels.
     """
     if len(several) < 2:
         raise BadOption(f"fusion needs the predictions of two models or more, got {len(several)}")
     first = several[0]
     for other in several[1:]:
-        expect_comparable(first, other)
+        check_comparable(first, other)
     streams = list(dict.fromkeys(each.stream for each in several))
     return Predictions(
         model=" + ".join(dict.fromkeys(each.model for each in several)),
@@ -53,35 +59,37 @@ def fuse_predictions(several: Sequence[Predictions], how: str = "logits") -> Pre
         labels=first.labels,
         clip_ids=first.clip_ids,
         class_ids=first.class_ids,
-        logits=fuse([each.of_clips(first.clip_ids) for each in several], how),
+        logits=fuse([each.logits_of(first.clip_ids) for each in several], how),
         fusion=how,
     )
 
 
-def expect_comparable(one: Predictions, other: Predictions) -> None:
-    """Makes sure that two models were asked the same.
+def check_comparable(first: Predictions, second: Predictions) -> None:
+    """Makes sure that two predictions are of the same clips, true classes and labels.
 
     Raises:
-      BadOption: if it was of other clips, true classes or labels.
+      BadOption: if not; the message says what differs.
     """
-    pair = f"predictions of {one} and of {other} do not belong together"
-    if one.labels != other.labels:
-        raise BadOption(f"{pair}: {_labels_differ(one.labels, other.labels)}")
-    true, also = (dict(zip(each.clip_ids, each.class_ids.tolist(), strict=True)) for each in (one, other))
-    if true.keys() != also.keys():
-        alone = sorted(true.keys() ^ also.keys())
+    pair = f"predictions of {first} and of {second} do not belong together"
+    if first.labels != second.labels:
+        raise BadOption(f"{pair}: {_label_difference(first.labels, second.labels)}")
+    class_of_first, class_of_second = (
+        dict(zip(each.clip_ids, each.class_ids.tolist(), strict=True)) for each in (first, second)
+    )
+    if class_of_first.keys() != class_of_second.keys():
+        alone = sorted(class_of_first.keys() ^ class_of_second.keys())
         raise BadOption(
-            f"{pair}: {len(alone)} clips are in one of them alone, such as {alone[0]!r} "
-            f"({len(true)} clips and {len(also)}); evaluate both on the same split"
+            f"{pair}: {len(alone)} clips are only in one of them, such as {alone[0]!r} "
+            f"({len(first)} clips and {len(second)}); evaluate both on the same split"
         )
-    for clip_id, class_id in true.items():
-        if also[clip_id] != class_id:
-            names = (repr(each.label_of(k)) for each, k in ((one, class_id), (other, also[clip_id])))
-            raise BadOption(f"{pair}: the true class of {clip_id!r} is {' in one and '.join(names)} in the other")
+    for clip_id, class_id in class_of_first.items():
+        if class_of_second[clip_id] != class_id:
+            labels = f"{first.label_of(class_id)!r} in one and {second.label_of(class_of_second[clip_id])!r}"
+            raise BadOption(f"{pair}: the true class of {clip_id!r} is {labels} in the other")
 
 
-def _labels_differ(one: tuple[str, ...], other: tuple[str, ...]) -> str:
-    if len(one) != len(other):
-        return f"one has {len(one)} classes and the other {len(other)}"
-    where = next(k for k, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-    return f"class {where} is {one[where]!r} in one and {other[where]!r} in the other"
+def _label_difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
+    if len(first) != len(second):
+        return f"one has {len(first)} classes and the other {len(second)}"
+    class_id = next(k for k, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+    return f"class {class_id} is {first[class_id]!r} in one and {second[class_id]!r} in the other"

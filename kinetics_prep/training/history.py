@@ -1,7 +1,7 @@
-"""history.jsonl: what a run has gone through, one JSON object a line, a step or an evaluation each.
+"""history.jsonl: the steps and evaluations of a run, one JSON object a line.
 
-{"step": 12, "loss": 5.9, "learning_rate": 0.1, "clips_per_second": 7.1} says what happened in the twelfth step, and
-{"step": 12, "val_loss": 5.8, "val_top1": 0.02, "val_top5": 0.08} what the validation split came to after it.
+{"step": 12, "loss": 5.9, "learning_rate": 0.1, "clips_per_second": 7.1} is the twelfth step, and
+{"step": 12, "val_loss": 5.8, "val_top1": 0.02, "val_top5": 0.08} the evaluation on the validation split after it.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import logging
 import math
 import os
 from pathlib import Path
+from typing import Protocol
 
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.storage.files import atomic
@@ -18,31 +19,39 @@ from kinetics_prep.storage.files import atomic
 log = logging.getLogger(__name__)
 
 
+class Listener(Protocol):
+    """Receives each entry of a history, such as `tensorboard.Scalars`."""
+
+    def add(self, entry: dict) -> None:
+        """Takes an entry."""
+
+
 @dataclasses.dataclass
 class History:
-    """The file, and what of it decides how the run goes on."""
+    """The file, and the part of it that decides how the run goes on."""
 
     path: Path
     evaluations: list[dict] = dataclasses.field(default_factory=list)
-    listener: object | None = None
-    """Is told of entries too, by `add`."""
+    """The entries of evaluations, in the order of the file."""
+    listener: Listener | None = None
+    """Receives what `add` adds."""
 
     @classmethod
-    def resumed(cls, path: Path, step: int) -> "History":
-        """The history up to a step; what a killed run had added after it goes, for it will be gone through again.
+    def resume(cls, path: Path, step: int) -> "History":
+        """Reads the history up to a step, and cuts the file there: a killed run takes its later steps again.
 
         Raises:
-          CorruptShard: if a line is none that a run wrote. The file is as it was.
+          CorruptShard: if a run does not write such a line. The file is not changed then.
         """
         entries = [entry for entry in read(path) if entry["step"] <= step]
         if step and not any("loss" in entry and entry["step"] == step for entry in entries):
-            log.warning("%s lacks step %d, from which the run goes on: it knows of no evaluation since", path, step)
+            log.warning("%s lacks step %d, from which the run goes on: evaluations may be missing too", path, step)
         with atomic(path, path.parent) as temporary:
             temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries), "utf-8")
         return cls(path, [entry for entry in entries if "val_loss" in entry])
 
     def add(self, entry: dict) -> None:
-        """Adds a line, which other processes see at once."""
+        """Adds a line, which other processes can read at once."""
         if "val_loss" in entry:
             self.evaluations.append(entry)
         with open(self.path, "a", encoding="utf-8") as file:
@@ -51,30 +60,31 @@ class History:
             self.listener.add(entry)
 
     def sync(self) -> None:
-        """Has what was added reach the disk: a checkpoint must not outlive what was told before it."""
+        """Flushes the file to disk. Call it before writing a checkpoint, which must not be newer than the history."""
         with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
             os.fsync(file.fileno())
 
     @property
     def validation_losses(self) -> list[float]:
+        """The loss of each evaluation, the first one first."""
         return [entry["val_loss"] for entry in self.evaluations]
 
     @property
     def evaluated(self) -> set[int]:
-        """After how many steps there was an evaluation."""
+        """The steps after which there was an evaluation."""
         return {entry["step"] for entry in self.evaluations}
 
     def evaluations_since_best(self) -> int:
-        """How many there were after the one with the highest top-1, the earliest of equals."""
-        found = [entry["val_top1"] for entry in self.evaluations]
-        return len(found) - 1 - found.index(max(found)) if found else 0
+        """How many evaluations there were after the one with the highest top-1; of equal ones the first counts."""
+        accuracies = [entry["val_top1"] for entry in self.evaluations]
+        return len(accuracies) - 1 - accuracies.index(max(accuracies)) if accuracies else 0
 
 
 def read(path: Path) -> list[dict]:
-    """The entries of a file; a last line that a killed run left unfinished is left out.
+    """The entries of a file; without a last line that a killed run did not finish. None if there is no file.
 
     Raises:
-      CorruptShard: if another line is none that a run wrote.
+      CorruptShard: if a run does not write a line such as one before the last.
     """
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
@@ -82,19 +92,21 @@ def read(path: Path) -> list[dict]:
         return []
     except OSError as error:
         raise CorruptShard(f"{path} cannot be read: {error.strerror}") from None
-    entries = [_entry(line) for line in lines]
-    if entries and entries[-1] is None:
-        entries.pop()
-    if None in entries:
-        raise CorruptShard(
-            f"line {1 + entries.index(None)} of {path} is none that a run writes, and others follow it: mend it, or "
-            "begin in another --output"
-        )
+    entries = []
+    for number, line in enumerate(lines, 1):
+        entry = _entry(line)
+        if entry is not None:
+            entries.append(entry)
+        elif number < len(lines):
+            raise CorruptShard(
+                f"line {number} of {path} is not one that a run writes, and others follow it: mend it, or begin in "
+                "another --output"
+            )
     return entries
 
 
 def _entry(line: str) -> dict | None:
-    """What a line says; None if a run does not write such."""
+    """The entry on a line; None if a run does not write such a line."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):

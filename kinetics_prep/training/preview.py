@@ -1,10 +1,10 @@
-"""A clip of any video as it would stand in a shard, for a model to look at: no annotation, no folder.
+"""A clip of any video as it would stand in a shard, for a model to see: no annotation, no folder.
 
-    made = preview.of_video(Path("cat.mp4"), preview.recipe_for(weights.facts), ("rgb",))
-    batch = preview.frames_of(made, sampler)
+    clip = preview.of_video(Path("cat.mp4"), preview.recipe_for(weights.facts), ("rgb",))
+    batch = preview.frames_of(clip, sampler)
 
-Decoding, resizing, flow, quantizing and JPEG are those of `kinetics-prep flow`, so that a model sees what it
-was trained on.
+Decoding, resizing, flow, quantizing and JPEG are those of `kinetics-prep flow`, so that a model sees what it was
+trained on.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from kinetics_prep.records import image_codec
 
 SECONDS = 10.0
 LONGEST_SECONDS = 60.0
-"""No model of ours sees more, and all of it stands in memory."""
+"""No model of ours sees more, and the whole clip is in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,46 +43,52 @@ class Preview:
     width: int
     quantizer: str
     notes: tuple[str, ...] = ()
-    """What one should know of how it was made."""
+    """Notes on how it was made, such as "video ends early, after 3 frames"."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         frames = {len(encoded) for encoded in self.encoded.values()}
         if not set(self.encoded) <= set(STREAMS) or len(frames) != 1 or not min(frames):
-            raise ValueError(f"needs images of one or both of {STREAMS}, of each as many and not none")
+            raise ValueError(f"needs images of one or both of {STREAMS}, equally many of each and at least one")
 
-    def __len__(self):
-        """Frames."""
+    def __len__(self) -> int:
+        """Number of frames."""
         return len(next(iter(self.encoded.values())))
 
 
 def recipe_for(facts: Facts, seconds: float = SECONDS) -> Recipe:
-    """How to prepare what weights expect. Where they do not say, as the paper does: crops are 7/8 of the short side.
+    """How to prepare clips for weights. Where they do not know, as the paper does: crops are 7/8 of the short side.
 
-    Flow is TV-L1 with the parameters of the paper, by the fastest engine that runs here; weights that see none need
-    none to be looked for.
+    Flow is TV-L1 with the parameters of the paper, by the fastest engine that runs here. For weights that see no flow,
+    no engine is looked for.
+
+    Args:
+      seconds: length of the clips.
+
+    Raises:
+      BadOption: if the length is not over 0 and at most `LONGEST_SECONDS`.
     """
     if not 0 < seconds <= LONGEST_SECONDS:
         raise BadOption(f"a clip of {seconds:g} s: expected over 0 and at most {LONGEST_SECONDS:g}")
-    known = {} if facts.quantizer is None else {"quantizer": facts.quantizer}
-    return Recipe(
+    recipe = Recipe(
         engine="tvl1" if facts.stream == "rgb" else flow.choose(),
         fps=Fraction(facts.fps),
         short_side=facts.short_side or facts.size * 8 // 7,
         clip_seconds=seconds,
         min_seconds=0.0,
         bound_px=facts.bound_px,
-        **known,
     )
+    return recipe if facts.quantizer is None else dataclasses.replace(recipe, quantizer=facts.quantizer)
 
 
 def of_video(path: Path, recipe: Recipe, streams: tuple[str, ...] = STREAMS, start_seconds: float = 0.0) -> Preview:
-    """Prepares a clip of a video file. Flow, which takes most of the time, only if it is one of the streams.
+    """Prepares a clip of a video file. Flow takes most of the time, and is computed only if it is one of the streams.
 
     Args:
       start_seconds: where the clip begins. It lasts `recipe.clip_seconds`, or until the video ends.
 
     Raises:
       BadVideo: if there is no such file, or it holds no usable clip there.
+      BadOption: if `start_seconds` is negative or not finite.
     """
     if not 0 <= start_seconds < float("inf"):
         raise BadOption(f"a clip cannot begin at {start_seconds:g} s")
@@ -121,7 +127,7 @@ def frames_of(preview: Preview, sampler: Sampler) -> dict[str, np.ndarray]:
     """What a model sees of a clip at test, through the decoder that reads shards.
 
     Args:
-      sampler: of the streams that the model sees; not one that draws at random.
+      sampler: of the streams that the model sees; for tests, not one that draws at random.
 
     Returns:
       A batch of one: stream -> uint8 [1, T, size, size, 3 or 2], RGB, or levels of dx and dy.
@@ -136,6 +142,6 @@ def frames_of(preview: Preview, sampler: Sampler) -> dict[str, np.ndarray]:
     for stream in sampler.streams:
         shape = (1, len(draw.indices[stream]), sampler.size, sampler.size, images.CHANNELS[stream])
         batch[stream] = np.empty(shape, np.uint8)
-        encoded = dict(enumerate(preview.encoded[stream]))
+        encoded = {frame: memoryview(image) for frame, image in enumerate(preview.encoded[stream])}
         images.stack(encoded, stream, draw, preview.quantizer, batch[stream][0])
     return batch

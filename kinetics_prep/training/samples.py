@@ -1,13 +1,10 @@
-"""Batches of a prepared folder, whichever format it is in, and whether it is what weights expect."""
+"""Batches of a prepared folder, whichever format it is in."""
 
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from fractions import Fraction
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.models.facts import Facts
-from kinetics_prep.models.spec import parts
 from kinetics_prep.reading import parquet_input, tf_input
 from kinetics_prep.reading.clips import Clips
 from kinetics_prep.reading.order import Once, Order
@@ -60,41 +57,3 @@ def batches(
         found = tf_input.batches(clips, sampler, order, first_step, steps, sampler.streams, *told)
         with tf_input.faults_of(found):
             yield found
-
-
-def expect(clips: Clips, facts: Facts, stream: str, accept: frozenset[str] = frozenset()) -> None:
-    """Makes sure that clips are what weights were made for.
-
-    Args:
-      stream: that the weights are to see.
-      accept: what may differ: some of `options.ACCEPTABLE`.
-
-    Raises:
-      BadOption: if something else does.
-    """
-    known = {"fps": (Fraction(facts.fps), clips.fps), "short-side": (facts.short_side, clips.short_side)}
-    if "flow" in parts(stream) and "flow" in parts(facts.stream):
-        known |= {"quantizer": (facts.quantizer, clips.quantizer), "bound": (facts.bound_px, clips.bound_px)}
-    differing = [
-        f"{name} is {there} in {clips.folder}, and the weights expect {wanted}"
-        for name, (wanted, there) in known.items()
-        if wanted is not None and wanted != there and name not in accept
-    ]
-    if differing:
-        names = ",".join(text.split(" ", 1)[0] for text in differing)
-        raise BadOption(f"{'; '.join(differing)}. Prepare the data so, or say --accept {names} if it is meant")
-
-
-def expect_labels(clips: Clips, facts: Facts) -> None:
-    """Makes sure that class ids mean the same to clips and weights.
-
-    Raises:
-      BadOption: if not; the message names the first class that differs.
-    """
-    there = tuple(clips.labels)
-    if len(there) != facts.classes:
-        raise BadOption(f"{clips.folder} has {len(there)} classes, and the weights know {facts.classes}")
-    if not facts.labels or there == facts.labels:
-        return
-    place = next(k for k, (one, other) in enumerate(zip(there, facts.labels)) if one != other)
-    raise BadOption(f"class {place} is {there[place]!r} in {clips.folder} and {facts.labels[place]!r} to the weights")

@@ -6,9 +6,9 @@ from kinetics_prep.errors import MissingTool
 
 
 class Scalars:
-    """Writes entries of a history as scalars, in one event file for each time that the run is begun or gone on with."""
+    """Writes entries of a history as scalars. Each start of the run writes an event file of its own."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         try:
             from tensorflow import summary
         except ImportError:
@@ -17,12 +17,12 @@ class Scalars:
         self._writer = summary.create_file_writer(str(folder))
 
     def add(self, entry: dict) -> None:
-        """Adds what an entry says, at its step."""
+        """Writes the numbers of an entry, at its step."""
         with self._writer.as_default():
             for name, value in entry.items():
                 if name != "step":
                     self._summary.scalar(name.replace("val_", "validation/"), value, entry["step"])
 
     def close(self) -> None:
-        """Writes what is still in memory."""
+        """Writes what is still in memory, and closes the file."""
         self._writer.close()

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from said import some
+from predictions_cases import some
 
 from kinetics_prep.errors import BadOption, CorruptShard
-from kinetics_prep.training import comparison, predictions
+from kinetics_prep.training import comparison, predictions_file
 
 IDS = np.array([0, 1, 2, 3])
 
@@ -49,7 +49,7 @@ def test_a_table_in_markdown_escapes_what_would_break_it():
     assert lines[5:] == ["", table().caption]
 
 
-def test_two_streams_are_fused_where_nothing_is_said_of_both():
+def test_two_streams_are_fused_unless_there_are_predictions_of_both():
     rgb, flow = right_for({0, 1}), right_for({1, 2, 3}, "flow", strength=2)
     both = right_for({0}, "both")
     assert comparison.compare([(None, rgb), (None, flow)]).rows["i3d"]["both"].top1 == 0.75
@@ -60,14 +60,14 @@ def test_two_streams_are_fused_where_nothing_is_said_of_both():
 
 
 def test_clips_without_a_label_do_not_count():
-    said = some(4, class_ids=np.array([0, -1, -1, 3]))
-    assert comparison.compare([(None, said)]).clips == 2
-    assert comparison.compare([(None, said)]).rows["i3d"]["rgb"].clips == 2
+    unlabelled = some(4, class_ids=np.array([0, -1, -1, 3]))
+    assert comparison.compare([(None, unlabelled)]).clips == 2
+    assert comparison.compare([(None, unlabelled)]).rows["i3d"]["rgb"].clips == 2
 
 
 def test_a_table_is_made_of_files(tmp_path):
     for stream in ("rgb", "flow"):
-        predictions.write(tmp_path / stream, right_for({0, 1}, stream))
+        predictions_file.write(tmp_path / stream, right_for({0, 1}, stream))
     made = comparison.compare_files([(None, tmp_path / "rgb"), ("my I3D", tmp_path / "flow")])
     assert {name: list(row) for name, row in made.rows.items()} == {"i3d": ["rgb"], "my I3D": ["flow"]}
     with pytest.raises(CorruptShard, match="not a Parquet file"):
@@ -77,7 +77,7 @@ def test_a_table_is_made_of_files(tmp_path):
 def test_what_cannot_stand_in_one_table_is_refused():
     with pytest.raises(BadOption, match="two predictions of 'i3d' on RGB, .*: give them names of their own"):
         comparison.compare([(None, right_for({0})), (None, right_for({1}))])
-    with pytest.raises(BadOption, match="do not belong together: 1 clips are in one of them alone"):
+    with pytest.raises(BadOption, match="do not belong together: 1 clips are only in one of them"):
         comparison.compare([(None, right_for({0})), ("other", some(5))])
     with pytest.raises(BadOption, match="no predictions to compare"):
         comparison.compare([])

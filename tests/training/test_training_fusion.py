@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from said import LABELS, same, some
+from predictions_cases import LABELS, same, some
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.training import metrics, predictions
+from kinetics_prep.training import metrics, predictions_file
 from kinetics_prep.training.fusion import fuse, fuse_predictions
 
 
@@ -23,6 +23,7 @@ def test_probabilities_of_the_fused_are_the_mean_of_probabilities():
     fused = fuse([SURE, DOUBTFUL], "probabilities")
     mean = (metrics.softmax(SURE) + metrics.softmax(DOUBTFUL)) / 2
     assert metrics.softmax(fused) == pytest.approx(mean, abs=1e-7)
+    assert np.exp(fused) == pytest.approx(mean, abs=1e-6)  # logarithms of probabilities, not just logits
 
 
 def test_the_two_ways_can_disagree():
@@ -63,10 +64,11 @@ def test_other_ways_are_refused():
 # Of predictions ----------------------------------------------------------------------------------
 
 
-def shuffled(said):
-    order = np.random.default_rng(1).permutation(len(said))
-    ids = tuple(said.clip_ids[k] for k in order)
-    return some(len(said), 5, clip_ids=ids, class_ids=said.class_ids[order], stream="flow", weights="flow.safetensors")
+def shuffled(predictions):
+    order = np.random.default_rng(1).permutation(len(predictions))
+    ids = tuple(predictions.clip_ids[k] for k in order)
+    class_ids = predictions.class_ids[order]
+    return some(len(ids), 5, clip_ids=ids, class_ids=class_ids, stream="flow", weights="flow.safetensors")
 
 
 def test_predictions_are_joined_by_clip_whatever_their_order():
@@ -91,8 +93,8 @@ def test_fused_predictions_say_what_they_are():
 def test_fused_predictions_go_to_disk_like_others(tmp_path):
     rgb = some()
     fused = fuse_predictions([rgb, shuffled(rgb)], "probabilities")
-    predictions.write(tmp_path / "both.parquet", fused)
-    assert same(predictions.read(tmp_path / "both.parquet"), fused)
+    predictions_file.write(tmp_path / "both.parquet", fused)
+    assert same(predictions_file.read(tmp_path / "both.parquet"), fused)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_fused_predictions_go_to_disk_like_others(tmp_path):
         ({"labels": ("other", *LABELS[1:])}, "class 0 is 'air drumming' in one and 'other' in the other"),
         (
             {"clip_ids": ("x", *some().clip_ids[1:])},
-            r"2 clips are in one of them alone, such as 'clip0_0.* \(7 clips and 7",
+            r"2 clips are only in one of them, such as 'clip0_0.* \(7 clips and 7",
         ),
         (
             {"class_ids": (some().class_ids + 2) % 6},
@@ -114,15 +116,15 @@ def test_predictions_of_other_clips_classes_or_labels_are_refused(changes, match
         fuse_predictions([some(), some(stream="flow", **changes)])
 
 
-def test_another_number_of_clips_or_classes_is_told():
-    with pytest.raises(BadOption, match=r"1 clips are in one of them alone, such as 'clip6_.* \(7 clips and 6\)"):
+def test_another_number_of_clips_or_classes_is_an_error():
+    with pytest.raises(BadOption, match=r"1 clips are only in one of them, such as 'clip6_.* \(7 clips and 6\)"):
         fuse_predictions([some(), some(6)])
     fewer = some(labels=LABELS[:4], logits=np.zeros((7, 4), np.float32), class_ids=np.zeros(7, int))
     with pytest.raises(BadOption, match="one has 6 classes and the other 4"):
         fuse_predictions([some(), fewer])
 
 
-def test_one_clip_without_a_label_in_one_of_them_is_told():
+def test_one_clip_without_a_label_in_one_of_them_is_an_error():
     class_ids = some().class_ids.copy()
     class_ids[3] = 4 if class_ids[3] == -1 else -1
     with pytest.raises(BadOption, match="the true class of 'clip3_000000_000010' is .*no label"):

@@ -29,47 +29,47 @@ def test_a_constant_model_is_right_for_class_0_alone():
 
 
 def test_ranks_and_top_agree_on_random_logits_full_of_ties():
-    said = np.random.default_rng(0).integers(0, 4, (200, 9)).astype(np.float32)
-    order = metrics.top(said, 9)
+    predicted = np.random.default_rng(0).integers(0, 4, (200, 9)).astype(np.float32)
+    order = metrics.top(predicted, 9)
     for k in range(9):
-        assert (metrics.ranks(said, order[:, k]) == k + 1).all()
+        assert (metrics.ranks(predicted, order[:, k]) == k + 1).all()
 
 
 def test_top_5_is_the_share_of_clips_whose_class_is_among_five():
-    said = -np.tile(np.arange(10, dtype=np.float32), (10, 1))  # class k stands at place k + 1
-    found = metrics.score(said, np.arange(10))
-    assert (found.top1, found.top5) == (0.1, 0.5)
+    predicted = -np.tile(np.arange(10, dtype=np.float32), (10, 1))  # class k stands at place k + 1
+    scores = metrics.score(predicted, np.arange(10))
+    assert (scores.top1, scores.top5) == (0.1, 0.5)
 
 
 def test_with_fewer_than_five_classes_all_are_among_the_first_five():
-    found = metrics.score(logits([1, 0, 0], [1, 0, 0]), ids(0, 2))
-    assert (found.top1, found.top5) == (0.5, 1)
+    scores = metrics.score(logits([1, 0, 0], [1, 0, 0]), ids(0, 2))
+    assert (scores.top1, scores.top5) == (0.5, 1)
     assert metrics.top(logits([1, 2, 3]), 5).tolist() == [[2, 1, 0]]
 
 
 def test_mean_class_accuracy_weighs_classes_alike_and_leaves_out_those_that_do_not_occur():
-    said = logits(*[[1, 0, 0, 0]] * 10)
-    found = metrics.score(said, ids(*[0] * 9, 2))
-    assert found.top1 == 0.9
-    assert found.mean_class == 0.5
+    predicted = logits(*[[1, 0, 0, 0]] * 10)
+    scores = metrics.score(predicted, ids(*[0] * 9, 2))
+    assert scores.top1 == 0.9
+    assert scores.mean_class == 0.5
 
 
 def test_a_confusion_matrix_has_true_classes_as_rows():
-    said = logits([0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1])
-    assert metrics.confusion(said, ids(0, 0, 0, 2)).tolist() == [[1, 2, 0], [0, 0, 0], [0, 0, 1]]
+    predicted = logits([0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1])
+    assert metrics.confusion(predicted, ids(0, 0, 0, 2)).tolist() == [[1, 2, 0], [0, 0, 0], [0, 0, 1]]
 
 
 def test_a_confusion_matrix_bears_out_the_scores():
     random = np.random.default_rng(1)
-    said, class_ids = random.normal(size=(300, 7)).astype(np.float32), random.integers(0, 6, 300)
-    matrix = metrics.confusion(said, class_ids)
-    found = metrics.score(said, class_ids)
+    predicted, class_ids = random.normal(size=(300, 7)).astype(np.float32), random.integers(0, 6, 300)
+    matrix = metrics.confusion(predicted, class_ids)
+    scores = metrics.score(predicted, class_ids)
     assert matrix.sum() == 300
-    assert np.trace(matrix) / 300 == pytest.approx(found.top1)
-    assert np.mean(np.diag(matrix)[:6] / matrix[:6].sum(1)) == pytest.approx(found.mean_class)
+    assert np.trace(matrix) / 300 == pytest.approx(scores.top1)
+    assert np.mean(np.diag(matrix)[:6] / matrix[:6].sum(1)) == pytest.approx(scores.mean_class)
 
 
-def test_scores_are_told_in_a_line():
+def test_scores_are_one_line_of_text():
     assert str(Scores(120, 0.7111, 0.893, 0.71)) == (
         "top-1 71.1%, top-5 89.3%, mean class accuracy 71.0%, of 120 clips"
     )
@@ -88,7 +88,7 @@ def test_no_clips_have_no_scores():
 
 
 @pytest.mark.parametrize(
-    "said, class_ids, match",
+    "predicted, class_ids, match",
     [
         (logits([1, 2]), ids(2), "class ids must be 0 to 1, are 2 to 2"),
         (logits([1, 2]), ids(-1), "class ids must be 0 to 1, are -1"),
@@ -98,14 +98,14 @@ def test_no_clips_have_no_scores():
         (np.array([[1, 2]]), ids(0), "logits must be float"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(said, class_ids, match):
+def test_what_does_not_belong_together_is_refused(predicted, class_ids, match):
     with pytest.raises(ValueError, match=match):
-        metrics.score(said, class_ids)
+        metrics.score(predicted, class_ids)
 
 
 def test_class_ids_of_few_bits_do_not_overflow_the_confusion_matrix():
-    said = np.eye(200, dtype=np.float32)
-    assert (metrics.confusion(said, np.arange(200, dtype=np.uint8)) == np.eye(200)).all()
+    predicted = np.eye(200, dtype=np.float32)
+    assert (metrics.confusion(predicted, np.arange(200, dtype=np.uint8)) == np.eye(200)).all()
 
 
 @pytest.mark.parametrize("values", [(0, 0.5, 0.5, 0.5), (3, 1.5, 0.5, 0.5), (3, 0.5, float("nan"), 0.5)])

@@ -63,15 +63,15 @@ def test_frames_without_flow_need_no_flow_engine(video, quick_recipe):
 
 def test_the_recipe_is_what_the_weights_expect():
     recipe = preview.recipe_for(FACTS, seconds=2.0)
-    found = (recipe.fps, recipe.short_side, recipe.quantizer, recipe.bound_px, recipe.clip_seconds)
-    assert found == (Fraction(5), 48, "denseflow", 10.0, 2.0)
+    settings = (recipe.fps, recipe.short_side, recipe.quantizer, recipe.bound_px, recipe.clip_seconds)
+    assert settings == (Fraction(5), 48, "denseflow", 10.0, 2.0)
     assert preview.recipe_for(dataclasses.replace(FACTS, fps="30000/1001")).fps == Fraction(30000, 1001)
 
 
 def test_where_the_weights_do_not_say_it_is_the_paper_s_recipe():
     recipe = preview.recipe_for(Facts(model="i3d", stream="rgb", classes=400, short_side=None))
-    found = (recipe.fps, recipe.short_side, recipe.quantizer, recipe.bound_px, recipe.clip_seconds)
-    assert found == (Fraction(25), 256, "symmetric", 20.0, 10.0)
+    settings = (recipe.fps, recipe.short_side, recipe.quantizer, recipe.bound_px, recipe.clip_seconds)
+    assert settings == (Fraction(25), 256, "symmetric", 20.0, 10.0)
     assert (
         preview.recipe_for(Facts(model="c3d", stream="rgb", classes=400, size=112, short_side=None)).short_side == 128
     )

@@ -14,7 +14,7 @@ from kinetics_prep.errors import BadOption
 from kinetics_prep.report import confusion
 from kinetics_prep.report.progress import Progress
 from kinetics_prep.report.text import printable
-from kinetics_prep.training import comparison, predictions
+from kinetics_prep.training import comparison, predictions_file
 from kinetics_prep.training.predictions import Predictions
 
 DESCRIPTION = """\
@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
         from kinetics_prep.training import evaluation
 
         job = training_options.evaluate_job_from(arguments)
-        with evaluation.prepared(job) as ready, Progress(ready.total, 0, lambda: {"evaluated": ready.done}):
-            results = evaluation.carry_out(ready)
+        with evaluation.open_evaluation(job) as ready, Progress(ready.total, 0, lambda: {"evaluated": ready.done}):
+            results = evaluation.evaluate(ready)
         output.mkdir(parents=True, exist_ok=True)
         for result in results:
             _write(result, output / _file_name(results, result))
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
 
 def _write(result: Predictions, path: Path) -> None:
     """Writes predictions, and draws their confusion matrix if the clips have labels."""
-    predictions.write(path.with_name(f"{path.name}.parquet"), result)
+    predictions_file.write(path.with_name(f"{path.name}.parquet"), result)
     if result.is_labelled.any():
         picture = confusion.confusion_picture(result.confusion(), result.labels, f"{result}\n{result.scores()}")
         picture.save(path.with_name(f"{path.name}.png"), format="PNG")

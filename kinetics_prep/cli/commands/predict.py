@@ -26,9 +26,9 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Prints the likeliest classes."""
     load_keras()
     with notices():
-        from kinetics_prep.training import evaluation
+        from kinetics_prep.training import predict
 
-        prediction = evaluation.predict(
+        prediction = predict.predict(
             arguments.video,
             tuple(arguments.weights),
             start_seconds=arguments.start,

@@ -19,11 +19,11 @@ from kinetics_prep.report.text import printable
 from kinetics_prep.report.units import format_duration
 
 if TYPE_CHECKING:
-    from kinetics_prep.training.train import Run
+    from kinetics_prep.training.run import TrainRun
 
 DESCRIPTION = """\
 Trains one of the paper's five models on one stream of a prepared folder. The same command goes on
-where it was stopped, and the loss curve is that of a run that was not.
+where it was stopped, with the steps that a run without a stop would take.
 """
 
 EPILOG = """\
@@ -55,18 +55,18 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     recipe = training_options.recipe_from(arguments)
     load_keras()
     with notices():
-        from kinetics_prep.training import train
+        from kinetics_prep.training import loop, opening
 
         job = training_options.train_job_from(arguments, recipe)
-        with train.prepared(job) as training, _stopped_by_signals(training.stop):
+        with opening.open_run(job) as training, _stopped_by_signals(training.stop):
             for line in _describe(training):
                 print(line, file=sys.stderr)
             with _progress(training):
-                train.carry_out(training)
+                loop.train(training)
             return _print_summary(training, time.monotonic() - start)
 
 
-def _describe(run: "Run") -> list[str]:
+def _describe(run: "TrainRun") -> list[str]:
     recipe, facts = run.job.recipe, run.facts
     at_once = f", {recipe.batch_at_once} at once" if recipe.accumulate > 1 else ""
     validation = f"; {run.job.validation}: {len(run.validation)} clips" if run.validation else ""
@@ -83,7 +83,7 @@ def _describe(run: "Run") -> list[str]:
 
 
 @contextlib.contextmanager
-def _progress(run: "Run") -> Iterator[None]:
+def _progress(run: "TrainRun") -> Iterator[None]:
     total = run.job.recipe.steps * run.job.recipe.batch
     with Progress(total, run.clips_seen, lambda: {"trained on": run.clips_seen}):
         yield
@@ -113,7 +113,7 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _print_summary(run: "Run", seconds: float) -> int:
+def _print_summary(run: "TrainRun", seconds: float) -> int:
     from kinetics_prep.report import curves, history
 
     recipe, output = run.job.recipe, run.job.output

@@ -1,12 +1,12 @@
 """A training run's folder.
 
 RUN/
-  run.json                                    the recipe, the data, and versions: what the run is
+  run.json                                    what the run is: the recipe, the data, and versions
   history.jsonl                               each step's loss, each evaluation
   checkpoints/step-00012000.safetensors       what a stopped run goes on from; the last two
   weights.safetensors                         as of the last evaluation, or the end
   best.safetensors                            as of the evaluation with the highest top-1
-  tensorboard/                                if asked for
+  tensorboard/                                with --tensorboard
 """
 
 import contextlib
@@ -25,18 +25,18 @@ from kinetics_prep.dataset import recipe_file
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
 from kinetics_prep.storage.files import taken, write_json
 
-_BEGUN = re.compile(r"[0-9a-f]{32}-.+")
-"""Names that `atomic` gives to what is not whole yet."""
+_TEMPORARY = re.compile(r"[0-9a-f]{32}-.+")
+"""Names that `atomic` gives to files that it has not finished."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Where everything stands in it."""
+    """The paths in a run's folder, its lock, and its description."""
 
     path: Path
 
     @property
-    def described(self) -> Path:
+    def description(self) -> Path:
         return self.path / "run.json"
 
     @property
@@ -61,87 +61,89 @@ class RunFolder:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Makes the folder, and keeps other runs out of it.
+        """Makes the folder, and keeps other processes out of it in the block.
 
         Raises:
-          BadOption: if it cannot be made or written to.
-          OtherRecipe: if another run has it.
+          BadOption: if the folder cannot be made or written to.
+          OtherRecipe: if another process is writing to it.
         """
         with contextlib.ExitStack() as stack:
-            with self._written_to():
+            with self._errors_as_options():
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(taken(self.path))
-                self._tidy()
+                self._delete_temporary_files()
             yield
 
     @contextlib.contextmanager
-    def _written_to(self) -> Iterator[None]:
+    def _errors_as_options(self) -> Iterator[None]:
+        """Raises what goes wrong with the folder as `BadOption`."""
         try:
             yield
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise BadOption(f"--output {self.path} cannot be written to: {error.filename}: {error.strerror}") from None
 
-    def _tidy(self) -> None:
-        """Takes away what a killed run had begun to write: each may be as large as a checkpoint."""
+    def _delete_temporary_files(self) -> None:
+        """Deletes temporary files of a killed run, as large as checkpoints; safe, because we hold the lock."""
         for folder in (self.path, self.checkpoints):
             for path in folder.glob("*-*"):
-                if _BEGUN.fullmatch(path.name):
+                if _TEMPORARY.fullmatch(path.name):
                     with contextlib.suppress(OSError):
                         path.unlink()
 
-    def describe(self, asked: dict, computes: str) -> str:
-        """Writes what the run is, or makes sure that it is what it was begun as.
+    def describe(self, settings: dict, computes: str) -> str:
+        """Writes what the run is; if that is written already, makes sure that the settings are the same.
 
         Args:
-          asked: everything that decides the loss curve, as plain values.
-          computes: on what, in words; may change, and is told of then.
+          settings: everything that decides the loss curve, as plain values.
+          computes: the devices, in words. They are recorded, and may differ when the run goes on.
 
         Returns:
-          Its digest.
+          The digest of the settings.
 
         Raises:
           OtherRecipe: if the folder holds another run; the message says what differs.
         """
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-        if self.described.exists():
-            begun = self._read()
-            if begun["digest"] != digest:
-                differing = "; ".join(recipe_file.differences(begun["asked"], asked))
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        if self.description.exists():
+            written = self._read()
+            if written["digest"] != digest:
+                differing = "; ".join(recipe_file.differences(written["asked"], settings))
                 raise OtherRecipe(
                     f"{self.path} holds another run: {differing}. Use the same settings to go on, or another --output"
                 )
         else:
-            with self._written_to():
-                write_json(
-                    self.described, {"digest": digest, "asked": asked, "versions": versions(computes)}, self.path
-                )
+            content = {"digest": digest, "asked": settings, "versions": versions(computes)}
+            with self._errors_as_options():
+                write_json(self.description, content, self.path)
         return digest
 
     def _read(self) -> dict:
         try:
-            found = json.loads(self.described.read_text("utf-8"))
+            content = json.loads(self.description.read_text("utf-8"))
             kinds = {"digest": str, "asked": dict, "versions": dict}
-            if all(isinstance(found[name], kind) for name, kind in kinds.items()):
-                return found
+            if all(isinstance(content[name], kind) for name, kind in kinds.items()):
+                return content
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CorruptShard(f"{self.described} cannot be read: {error!r}") from None
-        raise CorruptShard(f"{self.described} describes no run")
+            raise CorruptShard(f"{self.description} cannot be read: {error!r}") from None
+        raise CorruptShard(f"{self.description} does not describe a run")
 
     def changed_versions(self, computes: str) -> list[str]:
-        """Versions and devices that are not those that the run was begun with: its loss curve may differ from here on.
+        """Which versions and devices differ from those at the run's beginning, in words.
 
-        Batch norm sees a device's share of a batch.
+        The loss curve may differ from here on. Devices matter too: batch norm sees only a device's share of a batch.
         """
-        begun = self._read()["versions"]
+        before = self._read()["versions"]
         return [
-            f"{name} {begun.get(name)}, now {now}" for name, now in versions(computes).items() if begun.get(name) != now
+            f"{name} {before.get(name)}, now {now}"
+            for name, now in versions(computes).items()
+            if before.get(name) != now
         ]
 
 
 def versions(computes: str) -> dict[str, str]:
-    """Of what computes, and on what."""
+    """Versions of the packages that compute, and the devices, `computes`."""
     backend = keras.backend.backend()
-    # Asked of the module: TensorFlow is packaged under several names.
+    # From the module, not from package metadata: TensorFlow is packaged under several names.
     version = importlib.import_module(backend).__version__
     ours = {"kinetics-prep": kinetics_prep.__version__, "keras": keras.__version__}
     return ours | {backend: version, "devices": computes}
