@@ -13,13 +13,13 @@ from kinetics_prep.errors import BadOption, BadWeights, CorruptShard
 from kinetics_prep.models import MODELS, weights
 from kinetics_prep.models.spec import Spec, parts
 from kinetics_prep.models.weights import Facts, Weights
-from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.batches import Reading
+from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
 from kinetics_prep.reading.order import Once
-from kinetics_prep.reading.reader import Skipped
 from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.reading.skipped import Skipped
 from kinetics_prep.training import devices, fusion, normalise, preview, samples
 from kinetics_prep.training.predictions import Predictions
-from kinetics_prep.training.samples import Reading
 
 Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 """Samples of a batch, uint8 by stream -> what the model says of them, float32 [B, ...]."""
@@ -46,7 +46,7 @@ class Evaluation:
     """An evaluation that is ready to begin. `done` may be looked at from other threads."""
 
     job: EvaluateJob
-    clips: Clips
+    clips: ClipIndex
     networks: tuple["Network", ...]
     skipped: set[str] = dataclasses.field(default_factory=set)
     """Ids of clips that could not be read, where such are left out."""
@@ -131,7 +131,7 @@ def prepared(job: EvaluateJob) -> Iterator[Evaluation]:
     Raises:
       RunError: if they do not go together.
     """
-    clips = Clips.open(job.data, job.split, job.reading.format)
+    clips = ClipIndex.open(job.data, job.split, job.reading.format)
     devices.make_deterministic(0)
     found = []
     for path in job.weights:

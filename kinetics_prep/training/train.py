@@ -24,17 +24,17 @@ from kinetics_prep.errors import BadOption, CorruptShard, Diverged
 from kinetics_prep.models import MODELS, weights
 from kinetics_prep.models.spec import Options
 from kinetics_prep.models.weights import Facts, Weights
-from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.batches import Reading
+from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
 from kinetics_prep.reading.order import Once, Order
-from kinetics_prep.reading.reader import Skipped
 from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.reading.skipped import Skipped
 from kinetics_prep.storage.files import sha256_of
 from kinetics_prep.training import checkpoints, devices, evaluation, metrics, normalise, samples, transfer
 from kinetics_prep.training.history import History
 from kinetics_prep.training.optimizer import sgd
 from kinetics_prep.training.recipes import TrainRecipe
 from kinetics_prep.training.runs import RunFolder
-from kinetics_prep.training.samples import Reading
 from kinetics_prep.training.tensorboard import Scalars
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ class Run:
     """The same, at test."""
     module: object
     facts: Facts
-    clips: Clips
-    validation: Clips | None
+    clips: ClipIndex
+    validation: ClipIndex | None
     digest: str
     history: History
     devices: devices.Devices
@@ -120,12 +120,12 @@ def prepared(job: TrainJob) -> Iterator[Run]:
     module = _module(recipe)
     beginning = weights.load(job.init_from) if job.init_from else None
     transfer.expect(recipe.protocol, beginning and beginning.facts)
-    clips = Clips.open(job.data, job.split, job.reading.format)
-    validation = Clips.open(job.data, job.validation, job.reading.format) if job.validation else None
+    clips = ClipIndex.open(job.data, job.split, job.reading.format)
+    validation = ClipIndex.open(job.data, job.validation, job.reading.format) if job.validation else None
     facts = _facts(job, module, clips)
     for each in filter(None, (clips, validation)):
         _expect_labelled(each)
-    _sampler(recipe, module, facts, train=True).expect(clips.short_side)
+    _sampler(recipe, module, facts, train=True).reduction(clips.short_side)
     evaluation.expect_span(module, recipe.stream, facts.size, facts.span)
     if beginning and beginning.facts.model != transfer.IMAGE_MODEL:
         samples.expect(clips, beginning.facts, recipe.stream, job.accept)
@@ -182,7 +182,7 @@ def _module(recipe: TrainRecipe):
     return module
 
 
-def _facts(job: TrainJob, module, clips: Clips) -> Facts:
+def _facts(job: TrainJob, module, clips: ClipIndex) -> Facts:
     recipe = job.recipe
     if len(clips.labels) < 2:
         raise BadOption(f"{job.data} has {len(clips.labels)} classes, expected two or more: nothing to learn")
@@ -202,7 +202,7 @@ def _facts(job: TrainJob, module, clips: Clips) -> Facts:
     )
 
 
-def _expect_labelled(clips: Clips) -> None:
+def _expect_labelled(clips: ClipIndex) -> None:
     without = int((clips.class_ids == UNLABELLED).sum())
     if without:
         raise BadOption(
@@ -211,7 +211,7 @@ def _expect_labelled(clips: Clips) -> None:
         )
 
 
-def _asked(job: TrainJob, clips: Clips, validation: Clips | None, facts: Facts) -> dict:
+def _asked(job: TrainJob, clips: ClipIndex, validation: ClipIndex | None, facts: Facts) -> dict:
     """Everything that decides the loss curve."""
     data = {"split": job.split, "validation": job.validation, "clips": len(clips), "content": _content(clips)}
     if validation and (job.recipe.plateau or job.recipe.early_stop):
@@ -225,10 +225,10 @@ def _asked(job: TrainJob, clips: Clips, validation: Clips | None, facts: Facts) 
     }
 
 
-def _content(clips: Clips) -> str:
+def _content(clips: ClipIndex) -> str:
     """Stands for what the clips hold: their ids, classes and lengths, in order, and the recipe of their preparation."""
     digest = hashlib.sha256(clips.digest.encode())
-    for clip_id, class_id, frames in zip(clips.ids, clips.class_ids.tolist(), clips.table[:, 4].tolist()):
+    for clip_id, class_id, frames in zip(clips.ids, clips.class_ids.tolist(), clips.table["frames"].tolist()):
         digest.update(f"{clip_id} {class_id} {frames}\n".encode())
     return digest.hexdigest()[:16]
 

@@ -11,7 +11,7 @@ def test_every_epoch_holds_each_clip_once_in_an_order_of_its_own():
     order = Order(clips=10, batch=5, seed=3)
     epochs = [[order.at(position) for position in range(first, first + 10)] for first in (0, 10, 20)]
     for number, epoch in enumerate(epochs):
-        assert [found for found, _ in epoch] == [number] * 10
+        assert [epoch_number for epoch_number, _ in epoch] == [number] * 10
         assert sorted(clip for _, clip in epoch) == list(range(10))
     assert len({tuple(clip for _, clip in epoch) for epoch in epochs}) == 3
 

@@ -12,10 +12,10 @@ from kinetics_prep import cli
 from kinetics_prep.errors import BadOption, BadWeights, CorruptShard
 from kinetics_prep.models import MODELS, two_stream, weights
 from kinetics_prep.models.spec import Spec
+from kinetics_prep.reading.batches import Reading
 from kinetics_prep.records import tfrecord
 from kinetics_prep.training import evaluation, predictions
 from kinetics_prep.training.evaluation import EvaluateJob, clip_logits, span_at_test
-from kinetics_prep.training.samples import Reading
 
 LABELS = ("moving left", "moving right")
 

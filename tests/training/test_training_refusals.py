@@ -21,12 +21,12 @@ from kinetics_prep import cli
 from kinetics_prep.cli.common import INTERRUPTED
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, NoRoom
 from kinetics_prep.models import MODELS
-from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.batches import Reading
+from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
 from kinetics_prep.records.record import FEATURES
 from kinetics_prep.training import checkpoints, evaluation, history, normalise, train
 from kinetics_prep.training.recipes import Plateau
 from kinetics_prep.training.runs import RunFolder
-from kinetics_prep.training.samples import Reading
 
 
 @pytest.fixture(autouse=True)
@@ -60,21 +60,21 @@ def test_too_few_frames_at_test_are_refused(moving_data, tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_clips_without_labels_are_refused(moving_data, tmp_path, monkeypatch, split):
-    opened = Clips.open
+    opened = ClipIndex.open
 
     def some_unlabelled(folder, name, format=None):
         clips = opened(folder, name, format)
         if name == split:
-            clips.table[:2, 3] = UNLABELLED
+            clips.table["class_id"][:2] = UNLABELLED
         return clips
 
-    monkeypatch.setattr(Clips, "open", some_unlabelled)
+    monkeypatch.setattr(ClipIndex, "open", some_unlabelled)
     with pytest.raises(BadOption, match=rf"2 of the \d+ clips of split {split} of .* have no label"):
         trained(job(moving_data, tmp_path / "run"))
 
 
 def test_the_validation_split_is_part_of_a_run_where_it_decides_the_curve(moving_data):
-    clips = {name: Clips.open(moving_data, name) for name in ("train", "val")}
+    clips = {name: ClipIndex.open(moving_data, name) for name in ("train", "val")}
     for changes, matters in (({}, False), ({"plateau": Plateau()}, True), ({"early_stop": 3}, True)):
         asked = job(moving_data, None, **changes)
         found = [train._asked(asked, clips["train"], clips[name], train.Facts("small", "rgb", 2)) for name in clips]
@@ -95,13 +95,13 @@ def test_clips_of_validation_that_cannot_be_read_are_left_out_unless_all_are(mov
 def damaged(data, folder, format, clips):
     """A copy of a prepared folder in which so many clips of val do not read back; its path."""
     shutil.copytree(data, folder)
-    opened = Clips.open(folder, "val", format)
+    opened = ClipIndex.open(folder, "val", format)
     for clip in [opened[k] for k in range(clips)]:
         content = bytearray(clip.path.read_bytes())
         if format == "tfrecord":
-            content[clip.place + clip.bytes // 2] ^= 1
+            content[clip.offset_or_row + clip.record_bytes // 2] ^= 1
         else:
-            group = pq.read_metadata(opened_bytes(content)).row_group(clip.place)  # a clip each
+            group = pq.read_metadata(opened_bytes(content)).row_group(clip.offset_or_row)  # a clip each
             columns = map(group.column, range(group.num_columns))
             images = next(each for each in columns if each.path_in_schema.startswith(FEATURES["image/encoded"].column))
             content[images.data_page_offset : images.data_page_offset + 40] = b"\xff" * 40

@@ -17,9 +17,9 @@ import small
 from kinetics_prep import cli
 from kinetics_prep.errors import BadOption, CorruptShard, Diverged, OtherRecipe
 from kinetics_prep.models import MODELS, weights
+from kinetics_prep.reading.batches import Reading
 from kinetics_prep.training import checkpoints, history, normalise, train
 from kinetics_prep.training.recipes import Plateau, TrainRecipe
-from kinetics_prep.training.samples import Reading
 from kinetics_prep.training.train import TrainJob
 
 RECIPE = TrainRecipe(
