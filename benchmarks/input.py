@@ -1,4 +1,4 @@
-"""Clips a second of the trainer's two readers, beside the bare decoding of the same frames.
+"""ClipIndex a second of the trainer's two readers, beside the bare decoding of the same frames.
 
     python benchmarks/input.py                      # a few minutes on two cores, most of them to prepare the data
     python benchmarks/input.py --video FILE ...     # of other content than the sample data set's 13 seconds
@@ -35,14 +35,13 @@ from PIL import Image
 
 from kinetics_prep import sample
 from kinetics_prep.media import ffmpeg as ffmpeg_tool
-from kinetics_prep.reading import parquet_input, tf_input
-from kinetics_prep.reading import reader as reading
-from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading import CLIP_READERS, prefetch, tensorflow_batches
+from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.order import Order
+from kinetics_prep.reading.reader import Reader
 from kinetics_prep.reading.sampling import Sampler
 
 _HASTY = ("--tvl1", "warps=2", "iterations=15")
-_READERS = {"tfrecord": tf_input.fetch, "parquet": parquet_input.fetch}
 _STREAMS = {"rgb": ("rgb",), "flow": ("flow",), "both": ("rgb", "flow")}
 
 
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--video", type=Path, nargs="+", default=[])
     parser.add_argument("--data", type=Path, help="a folder with a split train in both formats")
     parser.add_argument("--clips", type=int, default=16, help="to prepare")
-    parser.add_argument("--threads", type=int, default=reading.default_threads())
+    parser.add_argument("--threads", type=int, default=prefetch.default_threads())
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8, help="batches a round")
     parser.add_argument("--rounds", type=int, default=7)
@@ -60,9 +59,9 @@ def main() -> None:
         data = asked.data or prepared(Path(folder), asked.video, asked.clips)
         print(f"{asked.threads} threads, batches of {asked.batch}, {asked.rounds} rounds of {asked.steps} batches")
         print("data      streams  clips/s  of bare decoding  ratio  of processors' time")
-        for format, choice in itertools.product(_READERS, _STREAMS):
-            measure(Clips.open(data, "train", format), choice, asked)
-        compare_decoders(Clips.open(data, "train", "tfrecord"), asked.rounds)
+        for format, choice in itertools.product(CLIP_READERS, _STREAMS):
+            measure(ClipIndex.open(data, "train", format), choice, asked)
+        compare_decoders(ClipIndex.open(data, "train", "tfrecord"), asked.rounds)
 
 
 def prepared(folder: Path, videos: list[Path], clips: int) -> Path:
@@ -92,7 +91,7 @@ def render(video: Path, stream: str, path: Path) -> None:
     subprocess.run([*command, *encode], check=True)
 
 
-def measure(clips: Clips, choice: str, asked: argparse.Namespace) -> None:
+def measure(clips: ClipIndex, choice: str, asked: argparse.Namespace) -> None:
     """Prints one row of the table."""
     streams = _STREAMS[choice]
     sampler = Sampler({name: np.arange(64) for name in streams}, 224, train=True, flip=True)
@@ -134,13 +133,13 @@ def timed(work: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - began[0], time.process_time() - began[1]
 
 
-def encoded(clips: Clips, sampler: Sampler, order: Order, position: int) -> Iterator[np.ndarray]:
+def encoded(clips: ClipIndex, sampler: Sampler, order: Order, position: int) -> Iterator[np.ndarray]:
     """The images that the sample of a position is made of."""
     epoch, number = order.at(position)
     clip = clips[number]
     drawn = sampler.draw(clip.clip_id, epoch, clip.frames, clip.height, clip.width)
     wanted = {name: np.unique(indices).tolist() for name, indices in drawn.indices.items()}
-    for found in _READERS[clips.format](clip, wanted).encoded.values():
+    for found in CLIP_READERS[clips.format].read_part(clip, wanted).encoded.values():
         yield from (np.array(data) for data in found.values())
 
 
@@ -153,7 +152,7 @@ def decode_clip(images: list[np.ndarray]) -> None:
         cv2.imdecode(image, cv2.IMREAD_COLOR)
 
 
-def compare_decoders(clips: Clips, rounds: int) -> None:
+def compare_decoders(clips: ClipIndex, rounds: int) -> None:
     """Prints what an image takes by each of three decoders that give the same pixels."""
     tf.config.set_visible_devices([], "GPU")
     decoders = {
@@ -162,7 +161,7 @@ def compare_decoders(clips: Clips, rounds: int) -> None:
         "tensorflow": lambda data: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
     }
     for stream in ("rgb", "flow"):
-        found = tf_input.fetch(clips[0], {stream: list(range(0, clips[0].frames, 2))})
+        found = CLIP_READERS["tfrecord"].read_part(clips[0], {stream: list(range(0, clips[0].frames, 2))})
         images = [bytes(data) for data in found.encoded[stream].values()]
         spent = {name: [] for name in decoders}
         for _ in range(rounds + 1):
@@ -177,13 +176,10 @@ def decode_by(decode: Callable[[bytes], object], images: list[bytes]) -> None:
         decode(data)
 
 
-def endless(clips: Clips, sampler: Sampler, order: Order, streams: tuple[str, ...], threads: int) -> Iterator:
+def endless(clips: ClipIndex, sampler: Sampler, order: Order, streams: tuple[str, ...], threads: int) -> Iterator:
     """The reader's batches, more than are asked for."""
-    settings = (clips, sampler, order, 0, 1_000_000, streams, threads)
-    if clips.format == "tfrecord":
-        return iter(tf_input.batches(*settings))
-    batches = parquet_input.Batches(*settings)
-    return (batches[number] for number in range(len(batches)))
+    settings = (Reader(clips, sampler, order, streams), 0, 1_000_000, threads)
+    return iter(tensorflow_batches.dataset(*settings) if clips.format == "tfrecord" else prefetch.Prefetcher(*settings))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from kinetics_prep import cli
 from kinetics_prep.reading.order import Order
-from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.skipped import Skipped
 from kinetics_prep.training import loop, opening, samples
 from kinetics_prep.training.compiling import cross_entropy
 from kinetics_prep.training.job import TrainJob

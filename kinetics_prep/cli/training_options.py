@@ -60,8 +60,8 @@ def named_files(texts: list[str]) -> list[tuple[str | None, Path]]:
 
 def train_job_from(arguments: argparse.Namespace, recipe: TrainRecipe) -> "TrainJob":
     """The `job.TrainJob` that the flags ask for."""
+    from kinetics_prep.reading.batches import Reading
     from kinetics_prep.training.job import TrainJob
-    from kinetics_prep.training.samples import Reading
 
     return TrainJob(
         recipe,
@@ -86,8 +86,8 @@ def _validation(arguments: argparse.Namespace) -> str | None:
 
 def evaluate_job_from(arguments: argparse.Namespace) -> "EvaluateJob":
     """The `evaluation.EvaluateJob` that the flags ask for."""
+    from kinetics_prep.reading.batches import Reading
     from kinetics_prep.training.evaluation import EvaluateJob
-    from kinetics_prep.training.samples import Reading
 
     if arguments.batch < 1:
         raise BadOption(f"--batch is {arguments.batch}, expected 1 or more")

@@ -1,52 +1,33 @@
-"""The clips of a prepared split: where each stands, and of which class it is.
+"""The index of a prepared split: where each clip is stored, its class and its size.
 
-Made from the manifest and the ledgers, without reading a record. So that a record which says
-something else is noticed, and so that a shuffle goes across all shards without a buffer: each clip
-can be asked for alone, in any order.
+It is made from dataset.json and the ledgers, without reading a record. So clips can be shuffled across all shards
+without a buffer, each clip can be read alone, and a record that contradicts the index is noticed.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep.annotations.annotation import LabelMap
-from kinetics_prep.dataset import ledger, manifest
-from kinetics_prep.dataset.labels import read_labels
+from kinetics_prep.dataset import manifest
 from kinetics_prep.dataset.layout import Layout
-from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, UnknownLabel
-from kinetics_prep.records import SHARD_FORMATS
-from kinetics_prep.storage import tables
-from kinetics_prep.storage.files import sha256_of
+from kinetics_prep.errors import CorruptShard
+from kinetics_prep.reading import CLIP_READERS, split_entries
+from kinetics_prep.reading.record_part import IMAGES
+from kinetics_prep.reading.stored_clip import UNLABELLED, StoredClip
+from kinetics_prep.records.record import Record
 
-UNLABELLED = -1
-"""Class id of a clip of a test set without labels."""
-
-_COLUMNS = ("clip_id", "label", "status", "frames", "height", "width")
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """One clip of a split."""
-
-    path: Path
-    """The shard that holds it."""
-    place: int
-    """Byte at which its record begins in a TFRecord file, row in a Parquet file."""
-    bytes: int
-    """Of its record in a TFRecord file, header and footer included; 0 in Parquet."""
-    clip_id: str
-    class_id: int
-    frames: int
-    height: int
-    width: int
+COLUMNS = np.dtype(
+    [(name, np.int64) for name in ("shard", "offset_or_row", "record_bytes", "class_id", "frames", "height", "width")]
+)
+"""Columns of `ClipIndex.table`. `shard` is an index into `ClipIndex.paths`; the others are those of `StoredClip`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Clips:
-    """Every clip that was written of a split, those found by a refresh included, in the order of the shards."""
+class ClipIndex:
+    """All written clips of a split, in the order of the shards; clips added by a refresh come last."""
 
     folder: Path
     split: str
@@ -55,44 +36,45 @@ class Clips:
     labels: tuple[str, ...]
     """In the order of their class ids."""
     digest: str
-    """Of the recipe; each record bears it."""
+    """Of the recipe; every record holds it too."""
     fps: Fraction
     short_side: int
+    """Of the images on disk, px."""
     quantizer: str
     bound_px: float
     paths: tuple[Path, ...]
-    """The shards."""
+    """The shards that hold a clip."""
     ids: tuple[str, ...]
-    """Of the clips."""
+    """Clip ids."""
     table: np.ndarray
-    """int64 [clips, 7]: number of the shard, place, bytes, class id, frames, height, width."""
-    checked: set = dataclasses.field(default_factory=set, repr=False)
-    """What was read and whole once: readers check sums at a process's first reading, as shards do not change."""
+    """[clips], a structured array of the dtype `COLUMNS`."""
+    verified: set[tuple[str, tuple[str, ...]]] = dataclasses.field(default_factory=set, repr=False)
+    """(clip id, streams) that were read once without an error. Shards do not change, so readers check checksums only
+    at the first reading in a process."""
 
     @classmethod
-    def open(cls, folder: Path, split: str, format: str | None = None) -> "Clips":
-        """The clips of a split.
+    def open(cls, folder: Path | str, split: str, format: str | None = None) -> "ClipIndex":
+        """Opens a split of a prepared folder.
 
         Args:
+          split: "train", "val" or "test".
           format: a name of `SHARD_FORMATS`; None for the one that the folder holds, TFRecord if it holds both.
 
         Raises:
-          BadOption: if the folder does not hold that split or format.
+          BadOption: if the folder does not hold that split or format, or the split holds no clip.
           IncompleteShard: if the split is not finished, or shards are missing.
-          CorruptShard: if the folder is none of ours, or does not say what it should.
+          CorruptShard: if the folder was not made by kinetics-prep, or its files do not fit together.
         """
         layout = Layout(Path(folder))
         content = manifest.read(layout)
-        shards = [shard for shard in _part(layout, content, split)["shards"] if shard["written"]]
-        made = content["recipe"]
-        format = _format(layout, made, format)
-        if not shards:
-            raise BadOption(f"split {split} of {folder} holds no clip: every row was refused; see its ledger")
-        paths = tuple(_file(layout, shard, format) for shard in shards)
-        labels = _labels(layout, content)
+        shards = split_entries.find_shards(layout, content, split)
+        recipe = content["recipe"]
+        format = split_entries.choose_format(layout, recipe, format)
+        paths = tuple(split_entries.find_file(layout, shard, format) for shard in shards)
+        labels = split_entries.read_labels(layout, content)
         ids, rows = [], []
         for number, shard in enumerate(shards):
-            for clip_id, *row in _clips(layout, shard, format, labels):
+            for clip_id, row in split_entries.read_entries(layout, shard, format, labels):
                 ids.append(clip_id)
                 rows.append((number, *row))
         return cls(
@@ -101,93 +83,74 @@ class Clips:
             format=format,
             labels=labels.labels,
             digest=content["digest"],
-            fps=Fraction(made["fps"]),
-            short_side=made["short_side"],
-            quantizer=made["quantizer"],
-            bound_px=made["bound_px"],
+            fps=Fraction(recipe["fps"]),
+            short_side=recipe["short_side"],
+            quantizer=recipe["quantizer"],
+            bound_px=recipe["bound_px"],
             paths=paths,
             ids=tuple(ids),
-            table=np.array(rows, np.int64),
+            table=np.array(rows, COLUMNS),
         )
 
     @property
     def class_ids(self) -> np.ndarray:
         """int32 [clips]; `UNLABELLED` where there is no label."""
-        return self.table[:, 3].astype(np.int32)
+        return self.table["class_id"].astype(np.int32)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, number: int) -> Clip:
-        shard, place, size, *rest = self.table[number].tolist()
-        return Clip(self.paths[shard], place, size, self.ids[number], *rest)
+    def __getitem__(self, number: int) -> StoredClip:
+        shard, offset_or_row, record_bytes, *rest = self.table[number].tolist()
+        return StoredClip(self.paths[shard], offset_or_row, record_bytes, self.ids[number], *rest)
 
-    def __repr__(self):
-        return f"Clips({str(self.folder)!r}, {self.split!r}, {self.format!r}: {len(self)} of {len(self.labels)} labels)"
+    def __iter__(self) -> Iterator[StoredClip]:
+        return map(self.__getitem__, range(len(self)))
 
-
-def _part(layout: Layout, content: dict, split: str) -> dict:
-    parts = content["splits"]
-    if split in parts:
-        return parts[split]
-    if layout.plan(split).exists():
-        raise IncompleteShard(
-            f"split {split} of {layout.output} is not finished; give its `kinetics-prep flow` command once more"
+    def __repr__(self) -> str:
+        return (
+            f"ClipIndex({str(self.folder)!r}, {self.split!r}, {self.format!r}: {len(self)} clips, "
+            f"{len(self.labels)} labels)"
         )
-    raise BadOption(f"{layout.output} holds no split {split!r}, only {', '.join(parts) or 'none'}")
 
+    def record(self, number: int) -> Record:
+        """Reads one whole clip: its features, with every frame and flow image still encoded.
 
-def _format(layout: Layout, made: dict, wanted: str | None) -> str:
-    there = [name for name in SHARD_FORMATS if name in made.get("formats", ())]
-    if not there or (wanted is not None and wanted not in there):
-        raise BadOption(
-            f"{layout.output} was prepared as {', '.join(there) or 'nothing known here'}, not as {wanted}; read that, "
-            "or prepare another folder with --format"
-        )
-    return wanted or there[0]
+        Args:
+          number: of the clip, from 0.
 
+        Raises:
+          CorruptShard: if the record cannot be read, a checksum is wrong, or it contradicts the index.
+          IndexError: if there is no such clip.
+        """
+        clip = self[number]
+        try:
+            record = CLIP_READERS[self.format].read_record(clip)
+            self.check(clip, record.features, {stream: len(record.images(name)) for stream, name in IMAGES.items()})
+        except CorruptShard as error:
+            raise CorruptShard(f"{clip.path}, {clip.clip_id}: {error}") from None
+        return record
 
-def _file(layout: Layout, shard: dict, format: str) -> Path:
-    described = shard["files"].get(format)
-    if described is None or len(described.get("offsets", ())) != shard["written"]:
-        raise CorruptShard(f"{layout.manifest} does not say where the clips of {shard['ledger']} stand as {format}")
-    path = layout.output / described["path"]
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise IncompleteShard(f"{path} cannot be read: {error.strerror}; copy the whole folder") from None
-    if size != described["bytes"]:
-        raise CorruptShard(
-            f"{path} is {size} bytes long, expected {described['bytes']}; copy it once more, or see what else is wrong "
-            f"with `kinetics-prep validate {layout.output}`"
-        )
-    return path
+    def check(self, clip: StoredClip, context: Mapping[str, object], frames: Mapping[str, int]) -> None:
+        """Compares a record with the index.
 
+        Args:
+          context: the record's features of `record_part.CONTEXT`, as far as it has them; others are ignored.
+          frames: stream -> number of images in the record.
 
-def _labels(layout: Layout, content: dict) -> LabelMap:
-    labels = read_labels(layout)
-    if sha256_of(layout.labels) != content["labels"]["sha256"]:
-        raise CorruptShard(f"{layout.labels} is not the file that dataset.json knows; class ids may be wrong")
-    return labels
-
-
-def _clips(layout: Layout, shard: dict, format: str, labels: LabelMap) -> Iterator[tuple]:
-    """(clip id, place, bytes, class id, frames, height, width) of each clip of a shard."""
-    path, described = layout.output / shard["ledger"], shard["files"][format]
-    offsets = described["offsets"]
-    ends = [*offsets[1:], described["bytes"]] if format == "tfrecord" else offsets
-    written = [row for row in tables.read(path, "ledger", columns=_COLUMNS) if row["status"] == ledger.WRITTEN]
-    if len(written) != len(offsets):
-        raise CorruptShard(f"{path} has {len(written)} rows written, dataset.json says {len(offsets)}")
-    for row, place, end in zip(written, offsets, ends):
-        if None in (row["frames"], row["height"], row["width"]) or end < place:
-            raise CorruptShard(f"{path} does not say how large {row['clip_id']} is, or dataset.json where it stands")
-        class_id = _class_id(row["label"], labels, path)
-        yield row["clip_id"], place, end - place, class_id, row["frames"], row["height"], row["width"]
-
-
-def _class_id(label: str | None, labels: LabelMap, path: Path) -> int:
-    try:
-        return UNLABELLED if label is None else labels.index(label)
-    except UnknownLabel as error:
-        raise CorruptShard(f"{path}: {error}") from None
+        Raises:
+          CorruptShard: if they differ.
+        """
+        expected = {
+            "example/id": clip.clip_id,
+            "clip/label/index": None if clip.class_id == UNLABELLED else clip.class_id,
+            "kinetics_prep/recipe": self.digest,
+            "kinetics_prep/quantizer": self.quantizer,
+            "kinetics_prep/bound_px": float(np.float32(self.bound_px)),
+        }
+        for name, value in expected.items():
+            if context.get(name) != value:
+                raise CorruptShard(f"its {name} is {context.get(name)!r}, the data set says {value!r}")
+        for stream, count in frames.items():
+            if count != clip.frames:
+                raise CorruptShard(f"it holds {count} {stream} images, the ledger says {clip.frames}")

@@ -1,7 +1,7 @@
-"""In which order clips are read: endless and shuffled to train, once through to evaluate.
+"""The order in which clips are read: endless and shuffled for training, once through for evaluation.
 
-Both are functions from a position to a clip, without state: any step can be asked for, in any
-process, and a run that was interrupted goes on with the very batch that it would have had.
+Both orders are functions from a position to a clip, without state. Any process can compute any step, and a run that
+was interrupted continues with exactly the batch that it would have read next.
 """
 
 import dataclasses
@@ -14,13 +14,14 @@ from kinetics_prep.errors import BadOption
 
 @dataclasses.dataclass(frozen=True)
 class _Shares:
-    """How the batches of a stream of positions are dealt to processes."""
+    """A stream of positions whose batches are shared among processes."""
 
     clips: int
+    """Number of clips in the split."""
     batch: int
-    """Of all processes together."""
+    """Samples of a batch, over all processes."""
 
-    def _expect(self, process: int, processes: int) -> None:
+    def _check(self, process: int, processes: int) -> None:
         if self.clips < 1 or self.batch < 1:
             raise BadOption(f"{self.clips} clips in batches of {self.batch}: expected at least one of each")
         if not 0 <= process < processes:
@@ -29,10 +30,9 @@ class _Shares:
 
 @dataclasses.dataclass(frozen=True)
 class Order(_Shares):
-    """An endless stream of positions, each of which is a clip in an epoch.
+    """An endless stream of positions; each position is a clip in an epoch.
 
-    Batches follow each other without a gap, so that one may hold clips of two epochs. Every epoch holds
-    each clip once.
+    Every epoch holds each clip once. Batches follow each other without a gap, so a batch may hold clips of two epochs.
     """
 
     seed: int = 0
@@ -40,8 +40,8 @@ class Order(_Shares):
     process: int = 0
     processes: int = 1
 
-    def __post_init__(self):
-        self._expect(self.process, self.processes)
+    def __post_init__(self) -> None:
+        self._check(self.process, self.processes)
         if self.batch % self.processes:
             raise BadOption(f"a batch of {self.batch} cannot be shared among {self.processes} processes equally")
         if not 0 <= self.seed < 1 << 64:
@@ -54,7 +54,7 @@ class Order(_Shares):
         return range(first, first + share)
 
     def at(self, position: int) -> tuple[int, int]:
-        """(epoch, number of the clip)."""
+        """(epoch, number of the clip) at a position."""
         epoch, place = divmod(position, self.clips)
         return epoch, int(_permutation(self.clips, self.seed, epoch)[place]) if self.shuffle else place
 
@@ -63,13 +63,13 @@ class Order(_Shares):
         return [self.at(position) for position in self.positions(step)]
 
     def stand_ins(self, position: int) -> range:
-        """The positions whose clips may stand in for one that cannot be read, the first one first."""
+        """Positions whose clips may stand in for a clip that cannot be read; the first readable one does."""
         return range(position + 1, position + self.clips)
 
 
 @functools.lru_cache(maxsize=4)
 def _permutation(clips: int, seed: int, epoch: int) -> np.ndarray:
-    # NumPy keeps the raw numbers of a bit generator the same for ever, and not what it makes of them.
+    # NumPy promises that the raw numbers of a bit generator never change; it does not promise that for `permutation`.
     numbers = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(clips)
     return np.argsort(numbers, kind="stable")
 
@@ -81,8 +81,8 @@ class Once(_Shares):
     process: int = 0
     processes: int = 1
 
-    def __post_init__(self):
-        self._expect(self.process, self.processes)
+    def __post_init__(self) -> None:
+        self._check(self.process, self.processes)
 
     @property
     def steps(self) -> int:
@@ -90,14 +90,14 @@ class Once(_Shares):
         return -(-self.clips // self.batch)
 
     def positions(self, step: int) -> range:
-        """This process's share of a batch; shares of the last one may differ by a clip."""
+        """This process's share of a batch; in the last batch, the shares of two processes may differ by one clip."""
         first, end = step * self.batch, min((step + 1) * self.batch, self.clips)
         count = max(0, end - first)
         bounds = [first + count * k // self.processes for k in (self.process, self.process + 1)]
         return range(*bounds)
 
     def at(self, position: int) -> tuple[int, int]:
-        """(epoch, number of the clip)."""
+        """(epoch, number of the clip) at a position."""
         return 0, position
 
     def batch_at(self, step: int) -> list[tuple[int, int]]:
@@ -105,5 +105,5 @@ class Once(_Shares):
         return [self.at(position) for position in self.positions(step)]
 
     def stand_ins(self, position: int) -> range:
-        """None: a clip that stood in for another would be counted twice."""
+        """No positions: a clip that stood in for another would be counted twice."""
         return range(0)

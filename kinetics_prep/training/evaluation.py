@@ -9,13 +9,13 @@ import numpy as np
 
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.models import weights
-from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading.batches import Reading
+from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.order import Once
-from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.skipped import Skipped
 from kinetics_prep.training import devices, expectations, fusion, samples
 from kinetics_prep.training.network import Network, logits_of
 from kinetics_prep.training.predictions import Predictions
-from kinetics_prep.training.samples import Reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EvaluateJob:
     frames: int | None = None
     """Of a clip, after the weights' stride; None for the model's own number at test."""
     batch: int = 1
-    """Clips at a time."""
+    """ClipIndex at a time."""
     how: str = "logits"
     """How to fuse several networks, see `fusion.fuse`."""
     reading: Reading = dataclasses.field(default_factory=Reading)
@@ -43,16 +43,16 @@ class Evaluation:
     """An evaluation that is ready to begin. Other threads may read `done`."""
 
     job: EvaluateJob
-    clips: Clips
+    clips: ClipIndex
     networks: tuple[Network, ...]
     skipped: set[str] = dataclasses.field(default_factory=set)
     """Ids of clips that could not be read, where the job says to go on without them."""
     done: int = 0
-    """Clips evaluated so far, summed over networks."""
+    """ClipIndex evaluated so far, summed over networks."""
 
     @property
     def total(self) -> int:
-        """Clips to evaluate, summed over networks."""
+        """ClipIndex to evaluate, summed over networks."""
         return len(self.clips) * len(self.networks)
 
 
@@ -63,7 +63,7 @@ def open_evaluation(job: EvaluateJob) -> Iterator[Evaluation]:
     Raises:
       RunError: if they do not go together.
     """
-    clips = Clips.open(job.data, job.split, job.reading.format)
+    clips = ClipIndex.open(job.data, job.split, job.reading.format)
     devices.make_deterministic(0)
     networks = []
     for path in job.weights:

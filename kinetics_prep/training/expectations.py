@@ -5,10 +5,10 @@ from fractions import Fraction
 from kinetics_prep.errors import BadOption
 from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import parts
-from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
 
 
-def check_clips(clips: Clips, facts: Facts, stream: str, accept: frozenset[str] = frozenset()) -> None:
+def check_clips(clips: ClipIndex, facts: Facts, stream: str, accept: frozenset[str] = frozenset()) -> None:
     """Makes sure that clips were prepared as the weights expect.
 
     Args:
@@ -38,7 +38,7 @@ def check_clips(clips: Clips, facts: Facts, stream: str, accept: frozenset[str] 
         )
 
 
-def check_labels(clips: Clips, facts: Facts) -> None:
+def check_labels(clips: ClipIndex, facts: Facts) -> None:
     """Makes sure that class ids mean the same to clips and weights.
 
     Raises:
@@ -53,7 +53,7 @@ def check_labels(clips: Clips, facts: Facts) -> None:
     raise BadOption(f"class {place} is {labels[place]!r} in {clips.folder} and {facts.labels[place]!r} to the weights")
 
 
-def check_all_labelled(clips: Clips) -> None:
+def check_all_labelled(clips: ClipIndex) -> None:
     """Makes sure that every clip of a split has a label.
 
     Raises:

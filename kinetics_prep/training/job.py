@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from kinetics_prep.errors import BadOption
+from kinetics_prep.reading.batches import Reading
 from kinetics_prep.training.recipes import TrainRecipe
-from kinetics_prep.training.samples import Reading
 
 
 @dataclasses.dataclass(frozen=True)

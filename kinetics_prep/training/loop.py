@@ -16,7 +16,7 @@ import numpy as np
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.models import model_variables, weights
 from kinetics_prep.models.weights import Weights
-from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.training import checkpoints, metrics, network, samples
 from kinetics_prep.training.callbacks import Steps
@@ -78,7 +78,7 @@ def validate(run: TrainRun) -> None:
     log.info("step %d of %d, %s: loss %.3f, %s", run.step, run.job.recipe.steps, run.job.validation, loss, scores)
 
 
-def _logits_of(run: TrainRun, clips: Clips) -> tuple[np.ndarray, np.ndarray] | None:
+def _logits_of(run: TrainRun, clips: ClipIndex) -> tuple[np.ndarray, np.ndarray] | None:
     """Logits, float32 [N, C], and class ids, int32 [N], of the clips of a split that can be read; None if stopped."""
     order = Once(len(clips), run.job.recipe.batch_at_once)
     pairs = []

@@ -11,7 +11,7 @@ from kinetics_prep.errors import BadOption, CorruptShard
 from kinetics_prep.models import MODELS, ModelModule, weights
 from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.weights import Weights
-from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.storage.files import sha256_of
 from kinetics_prep.training import checkpoints, compiling, devices, expectations, network, transfer
 from kinetics_prep.training.history import History
@@ -36,8 +36,8 @@ def open_run(job: TrainJob) -> Iterator[TrainRun]:
     architecture = _architecture(recipe)
     beginning = weights.load(job.init_from) if job.init_from else None
     transfer.check_protocol(recipe.protocol, beginning.facts if beginning else None)
-    clips = Clips.open(job.data, job.split, job.reading.format)
-    validation = Clips.open(job.data, job.validation, job.reading.format) if job.validation else None
+    clips = ClipIndex.open(job.data, job.split, job.reading.format)
+    validation = ClipIndex.open(job.data, job.validation, job.reading.format) if job.validation else None
     facts = _facts(job, architecture, clips)
     _check(job, architecture, facts, beginning, clips, validation)
     folder = RunFolder(job.output)
@@ -88,7 +88,7 @@ def _architecture(recipe: TrainRecipe) -> ModelModule:
     return architecture
 
 
-def _facts(job: TrainJob, architecture: ModelModule, clips: Clips) -> Facts:
+def _facts(job: TrainJob, architecture: ModelModule, clips: ClipIndex) -> Facts:
     """What the weights of a run will be for."""
     recipe = job.recipe
     if len(clips.labels) < 2:
@@ -114,8 +114,8 @@ def _check(
     architecture: ModelModule,
     facts: Facts,
     beginning: Weights | None,
-    clips: Clips,
-    validation: Clips | None,
+    clips: ClipIndex,
+    validation: ClipIndex | None,
 ) -> None:
     """Refuses what cannot run, before the run's folder is touched.
 
@@ -124,13 +124,13 @@ def _check(
     """
     for split in filter(None, (clips, validation)):
         expectations.check_all_labelled(split)
-    sampler_for(job.recipe, architecture.SPEC, facts, train=True).expect(clips.short_side)
+    sampler_for(job.recipe, architecture.SPEC, facts, train=True).reduction(clips.short_side)
     network.check_span(architecture, job.recipe.stream, facts.size, facts.span)
     if beginning and beginning.facts.model != transfer.IMAGE_MODEL:
         expectations.check_clips(clips, beginning.facts, job.recipe.stream, job.accept)
 
 
-def _settings(job: TrainJob, clips: Clips, validation: Clips | None, facts: Facts) -> dict:
+def _settings(job: TrainJob, clips: ClipIndex, validation: ClipIndex | None, facts: Facts) -> dict:
     """Everything that decides the loss curve, as plain values."""
     data = {"split": job.split, "validation": job.validation, "clips": len(clips), "content": _content_digest(clips)}
     if validation and (job.recipe.plateau or job.recipe.early_stop):
@@ -144,10 +144,10 @@ def _settings(job: TrainJob, clips: Clips, validation: Clips | None, facts: Fact
     }
 
 
-def _content_digest(clips: Clips) -> str:
+def _content_digest(clips: ClipIndex) -> str:
     """A digest of what the clips hold: ids, classes and lengths, in order, and the recipe of their preparation."""
     digest = hashlib.sha256(clips.digest.encode())
-    for clip_id, class_id, frames in zip(clips.ids, clips.class_ids.tolist(), clips.table[:, 4].tolist()):
+    for clip_id, class_id, frames in zip(clips.ids, clips.class_ids.tolist(), clips.table["frames"].tolist()):
         digest.update(f"{clip_id} {class_id} {frames}\n".encode())
     return digest.hexdigest()[:16]
 

@@ -7,9 +7,9 @@ import keras
 
 from kinetics_prep.models.facts import Facts
 from kinetics_prep.models.spec import Spec
-from kinetics_prep.reading.clips import Clips
-from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.reading.skipped import Skipped
 from kinetics_prep.training.devices import Devices
 from kinetics_prep.training.history import History
 from kinetics_prep.training.job import TrainJob
@@ -37,14 +37,14 @@ class TrainRun:
     """Of the model."""
     facts: Facts
     """What the weights that come out of it are for."""
-    clips: Clips
-    validation: Clips | None
+    clips: ClipIndex
+    validation: ClipIndex | None
     digest: str
     """Of everything that decides the loss curve; each checkpoint bears it."""
     history: History
     devices: Devices
     skipped: Skipped = dataclasses.field(default_factory=Skipped)
-    """Clips that could not be read, where the job says to go on without them."""
+    """ClipIndex that could not be read, where the job says to go on without them."""
     step: int = 0
     """Steps done."""
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)

@@ -1,59 +1,47 @@
-"""Batches of a prepared folder, whichever format it is in."""
+"""The batches of a prepared folder as Keras takes them."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
-from kinetics_prep.errors import BadOption
-from kinetics_prep.reading import parquet_input, tf_input
-from kinetics_prep.reading.clips import Clips
+import keras
+
+from kinetics_prep.reading import batches as reading_batches
+from kinetics_prep.reading.batches import Reading
+from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.order import Once, Order
-from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.prefetch import Batch, Prefetcher
 from kinetics_prep.reading.sampling import Sampler
+from kinetics_prep.reading.skipped import Skipped
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How shards are read; of no consequence for what is read."""
+class KerasBatches(keras.utils.PyDataset):
+    """The batches of a `Prefetcher`, for Keras with any backend; without TensorFlow.
 
-    format: str | None = None
-    """A name of `formats.SHARD_FORMATS`; None for the one that is there."""
-    threads: int | None = None
-    """That decode; None for one a processor."""
-    skip_corrupt: bool = False
+    Keras needs no workers for it. Its `fit` shuffles the batches unless it is called with `shuffle=False`.
+    """
 
-    def __post_init__(self):
-        if self.threads is not None and self.threads < 1:
-            raise BadOption(f"--threads is {self.threads}, expected 1 or more")
+    def __init__(self, prefetcher: Prefetcher):
+        super().__init__()
+        self._prefetcher = prefetcher
+
+    def __len__(self) -> int:
+        return len(self._prefetcher)
+
+    def __getitem__(self, number: int) -> Batch:
+        return self._prefetcher[number]
 
 
 @contextlib.contextmanager
 def batches(
-    clips: Clips,
+    clips: ClipIndex,
     sampler: Sampler,
     order: Order | Once,
     reading: Reading,
     skipped: Skipped,
     first_step: int = 0,
     steps: int | None = None,
-) -> Iterator:
-    """The batches of some steps, for a block: what Keras's `fit` takes.
-
-    Args:
-      steps: None for all that `order` has.
-      skipped: counts what cannot be read, if `reading` says to go on without it.
-
-    Raises:
-      CorruptShard: in the block, if a record cannot be read and is not to be skipped.
-    """
-    steps = order.steps if steps is None else steps
-    told = (reading.threads, skipped if reading.skip_corrupt else None)
-    if clips.format == "parquet":
-        with contextlib.closing(
-            parquet_input.Batches(clips, sampler, order, first_step, steps, sampler.streams, *told)
-        ) as found:
-            yield found
-    else:
-        found = tf_input.batches(clips, sampler, order, first_step, steps, sampler.streams, *told)
-        with tf_input.faults_of(found):
-            yield found
+) -> Iterator[Any]:
+    """Yields what `reading.batches.batches` does, as a type that Keras's `fit` takes."""
+    with reading_batches.batches(clips, sampler, order, reading, skipped, first_step, steps) as samples:
+        yield KerasBatches(samples) if isinstance(samples, Prefetcher) else samples

@@ -7,26 +7,32 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from prepared import LABELS, RECIPE, copy, folder, make
+from sample_cases import damage, rewrite
 
 from kinetics_prep import cli, sample
 from kinetics_prep.dataset import ledger
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, RunError
-from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
 from kinetics_prep.records import SHARD_FORMATS, parquet, tfrecord
 from kinetics_prep.records.partial_reader import pick
+from kinetics_prep.records.record import Record
 from kinetics_prep.storage import tables
 
 
 @pytest.fixture(params=SHARD_FORMATS)
-def name(request) -> str:
+def format(request) -> str:
     return request.param
 
 
-def test_the_index_says_where_each_clip_stands_and_of_which_class_it_is(name):
-    clips = Clips.open(folder(), "train", name)
-    records = [
-        record for path in sorted((folder() / name).glob("train-*")) for record in SHARD_FORMATS[name].read_shard(path)
-    ]
+def records_in_order(format: str) -> list[Record]:
+    """The training records of the shared folder, read shard by shard."""
+    paths = sorted((folder() / format).glob("train-*"))
+    return [record for path in paths for record in SHARD_FORMATS[format].read_shard(path)]
+
+
+def test_the_index_says_where_each_clip_stands_and_of_which_class_it_is(format):
+    clips = ClipIndex.open(folder(), "train", format)
+    records = records_in_order(format)
     assert len(clips) == len(records) == 5
     assert clips.labels == LABELS
     assert (clips.fps, clips.short_side, clips.quantizer, clips.bound_px) == (Fraction(8), 32, "symmetric", 20.0)
@@ -34,29 +40,29 @@ def test_the_index_says_where_each_clip_stands_and_of_which_class_it_is(name):
     for clip, record in zip(clips, records):
         assert clip.clip_id == record["example/id"]
         assert (clip.frames, clip.height, clip.width) == (len(record), record["image/height"], record["image/width"])
-        if name == "tfrecord":
-            found = tfrecord.read_at(clip.path, clip.place, np.empty(clip.bytes, np.uint8))
-            assert pick(found, {})[0]["example/id"] == [clip.clip_id.encode()]
+        if format == "tfrecord":
+            data = tfrecord.read_at(clip.path, clip.offset_or_row, np.empty(clip.record_bytes, np.uint8))
+            assert pick(data, {})[0]["example/id"] == [clip.clip_id.encode()]
         else:
-            row = parquet.read_row(clip.path, clip.place, ["example_id"])
+            row = parquet.read_row(clip.path, clip.offset_or_row, ["example_id"])
             assert row["example_id"].to_pylist() == [clip.clip_id]
 
 
 def test_of_two_formats_tfrecord_is_read_unless_the_other_is_asked_for():
-    assert Clips.open(folder(), "val").format == "tfrecord"
-    assert Clips.open(folder(), "val", "parquet").format == "parquet"
+    assert ClipIndex.open(folder(), "val").format == "tfrecord"
+    assert ClipIndex.open(folder(), "val", "parquet").format == "parquet"
 
 
 def test_the_format_that_is_there_is_read():
     alone = folder(formats=("parquet",))
-    assert Clips.open(alone, "train").format == "parquet"
+    assert ClipIndex.open(alone, "train").format == "parquet"
     with pytest.raises(BadOption, match="was prepared as parquet, not as tfrecord"):
-        Clips.open(alone, "train", "tfrecord")
+        ClipIndex.open(alone, "train", "tfrecord")
 
 
 def test_a_split_that_is_not_there_is_refused():
     with pytest.raises(BadOption, match="holds no split 'test', only train, val"):
-        Clips.open(folder(), "test")
+        ClipIndex.open(folder(), "test")
 
 
 def test_a_split_that_is_not_finished_is_refused(tmp_path):
@@ -64,23 +70,23 @@ def test_a_split_that_is_not_finished_is_refused(tmp_path):
     content = json.loads((begun / "dataset.json").read_text())
     del content["splits"]["val"]
     (begun / "dataset.json").write_text(json.dumps(content))
-    assert len(Clips.open(begun, "train")) == 5
+    assert len(ClipIndex.open(begun, "train")) == 5
     with pytest.raises(IncompleteShard, match="split val of .* is not finished; give its `kinetics-prep flow`"):
-        Clips.open(begun, "val")
+        ClipIndex.open(begun, "val")
 
 
 @pytest.mark.parametrize("where", [".", "nowhere"])
 def test_a_folder_that_is_none_of_ours_is_refused(tmp_path, where):
     with pytest.raises(CorruptShard, match="holds no dataset.json"):
-        Clips.open(tmp_path / where, "train")
+        ClipIndex.open(tmp_path / where, "train")
 
 
 def test_a_missing_shard_is_noticed_before_training_begins(tmp_path):
     damaged = copy(tmp_path)
     (damaged / "tfrecord" / "train-00001-of-00003.tfrecord").unlink()
     with pytest.raises(IncompleteShard, match="train-00001-of-00003.tfrecord cannot be read: No such file"):
-        Clips.open(damaged, "train")
-    assert len(Clips.open(damaged, "train", "parquet")) == 5
+        ClipIndex.open(damaged, "train")
+    assert len(ClipIndex.open(damaged, "train", "parquet")) == 5
 
 
 def test_a_shard_of_another_length_is_noticed_before_training_begins(tmp_path):
@@ -88,21 +94,21 @@ def test_a_shard_of_another_length_is_noticed_before_training_begins(tmp_path):
     path = damaged / "parquet" / "train-00000-of-00003.parquet"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CorruptShard, match="bytes long, expected .*copy it once more"):
-        Clips.open(damaged, "train", "parquet")
+        ClipIndex.open(damaged, "train", "parquet")
 
 
 def test_labels_that_are_not_those_of_the_shards_are_noticed(tmp_path):
     damaged = copy(tmp_path)
     (damaged / "labels.txt").write_text("".join(f"{label}\n" for label in reversed(LABELS)))
-    with pytest.raises(CorruptShard, match="labels.txt is not the file that dataset.json knows"):
-        Clips.open(damaged, "train")
+    with pytest.raises(CorruptShard, match="labels.txt is not the file that dataset.json was made with"):
+        ClipIndex.open(damaged, "train")
 
 
 def test_a_ledger_that_does_not_fit_is_noticed(tmp_path):
     damaged = copy(tmp_path)
     shutil.copy(damaged / "ledger/train-00002-of-00003.parquet", damaged / "ledger/train-00000-of-00003.parquet")
     with pytest.raises(CorruptShard, match="has 1 rows written, dataset.json says 2"):
-        Clips.open(damaged, "train")
+        ClipIndex.open(damaged, "train")
 
 
 def test_a_ledger_with_a_label_that_is_not_in_labels_txt_is_noticed(tmp_path):
@@ -111,7 +117,7 @@ def test_a_ledger_with_a_label_that_is_not_in_labels_txt_is_noticed(tmp_path):
     rows = [row | {"label": "juggling"} for row in tables.read(path, "ledger")]
     tables.write(path, "ledger", [rows])
     with pytest.raises(CorruptShard, match="'juggling' is not among the 4 labels"):
-        Clips.open(damaged, "train")
+        ClipIndex.open(damaged, "train")
 
 
 def test_refused_rows_are_left_out_and_shards_without_clips_too(tmp_path):
@@ -119,8 +125,8 @@ def test_refused_rows_are_left_out_and_shards_without_clips_too(tmp_path):
     lines += [f'"moving left",gone_{number},0,1,train,1' for number in range(4)]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
     make(tmp_path / "out", (str(tmp_path / "rows.csv"),), RECIPE)
-    clips = Clips.open(tmp_path / "out", "train")
-    assert set(clips.ids) == set(Clips.open(folder(), "train").ids)
+    clips = ClipIndex.open(tmp_path / "out", "train")
+    assert set(clips.ids) == set(ClipIndex.open(folder(), "train").ids)
     rows = [row for path in (tmp_path / "out/ledger").glob("train-*") for row in tables.read(path, "ledger")]
     assert sum(row["status"] == ledger.REFUSED for row in rows) == 4
 
@@ -129,7 +135,7 @@ def test_a_split_of_which_every_row_was_refused_holds_no_clip(tmp_path):
     (tmp_path / "rows.csv").write_text("label,youtube_id,time_start,time_end,split\nwaving,gone,0,1,train\n")
     make(tmp_path / "out", (str(tmp_path / "rows.csv"),), RECIPE)
     with pytest.raises(BadOption, match="split train of .* holds no clip"):
-        Clips.open(tmp_path / "out", "train")
+        ClipIndex.open(tmp_path / "out", "train")
 
 
 def test_clips_that_a_refresh_found_belong_to_the_split(tmp_path):
@@ -139,20 +145,20 @@ def test_clips_that_a_refresh_found_belong_to_the_split(tmp_path):
         if path.stem != "pan_left_1":
             shutil.copy(path, videos)
     make(tmp_path / "out", (str(sample.ANNOTATIONS),), RECIPE, videos)
-    assert len(Clips.open(tmp_path / "out", "train")) == 4
+    assert len(ClipIndex.open(tmp_path / "out", "train")) == 4
     shutil.copy(sample.VIDEOS / "pan_left_1.mp4", videos)
     assert cli.main(["refresh", str(tmp_path / "out")]) == cli.OK
-    clips = Clips.open(tmp_path / "out", "train")
-    assert set(clips.ids) == set(Clips.open(folder(), "train").ids)
-    (found,) = (clip for clip in clips if clip.clip_id.startswith("pan_left_1"))
-    assert found.path.name == "train-refresh1-00000-of-00001.tfrecord"
-    assert found.class_id == LABELS.index("moving left")
+    clips = ClipIndex.open(tmp_path / "out", "train")
+    assert set(clips.ids) == set(ClipIndex.open(folder(), "train").ids)
+    (added,) = (clip for clip in clips if clip.clip_id.startswith("pan_left_1"))
+    assert added.path.name == "train-refresh1-00000-of-00001.tfrecord"
+    assert added.class_id == LABELS.index("moving left")
 
 
 def test_an_unlabelled_test_set_has_no_classes(tmp_path):
     (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\npan_left_1,0,1,test\n")
     make(tmp_path / "out", (str(tmp_path / "test.csv"),), RECIPE)
-    clips = Clips.open(tmp_path / "out", "test")
+    clips = ClipIndex.open(tmp_path / "out", "test")
     assert clips.labels == ()
     assert clips.class_ids.tolist() == [UNLABELLED]
 
@@ -166,7 +172,108 @@ def test_a_damaged_manifest_is_an_error_in_words(tmp_path, damage):
     text[chance.integers(len(text))] ^= 1 << chance.integers(7)
     path.write_bytes(bytes(text))
     try:
-        clips = Clips.open(damaged, "train")
+        clips = ClipIndex.open(damaged, "train")
     except RunError:
         return
     assert len(clips) == 5
+
+
+def test_the_table_has_a_named_column_for_each_number():
+    clips = ClipIndex.open(folder(), "train", "tfrecord")
+    assert clips.table.dtype.names == (
+        "shard",
+        "offset_or_row",
+        "record_bytes",
+        "class_id",
+        "frames",
+        "height",
+        "width",
+    )
+    assert clips.table["shard"].tolist() == [0, 0, 1, 1, 2]
+    assert clips.table["offset_or_row"][[0, 2, 4]].tolist() == [0, 0, 0]
+    for k, clip in enumerate(clips):
+        assert {name: int(clips.table[name][k]) for name in ("class_id", "frames", "height", "width")} == {
+            "class_id": clip.class_id,
+            "frames": clip.frames,
+            "height": clip.height,
+            "width": clip.width,
+        }
+    sizes = {path: sum(clip.record_bytes for clip in clips if clip.path == path) for path in clips.paths}
+    assert sizes == {path: path.stat().st_size for path in clips.paths}
+
+
+def test_a_row_of_parquet_has_no_size_and_counts_from_0_in_each_shard():
+    clips = ClipIndex.open(folder(), "train", "parquet")
+    assert clips.table["offset_or_row"].tolist() == [0, 1, 0, 1, 0]
+    assert clips.table["record_bytes"].tolist() == [0] * 5
+
+
+def test_an_index_is_a_sequence_of_clips():
+    clips = ClipIndex.open(folder(), "train")
+    assert [clip.clip_id for clip in clips] == list(clips.ids)
+    assert clips[-1] == clips[4]
+    with pytest.raises(IndexError):
+        clips[5]
+    assert repr(clips).endswith("'train', 'tfrecord': 5 clips, 4 labels)")
+
+
+# Whole records ----------------------------------------------------------------------------------
+
+
+def test_a_whole_record_can_be_read_by_its_number(format):
+    clips = ClipIndex.open(folder(), "train", format)
+    expected = records_in_order(format)
+    for number in (3, 0, 4, 1, 2):
+        assert clips.record(number) == expected[number]
+    assert clips.record(-1) == expected[4]
+    with pytest.raises(IndexError):
+        clips.record(5)
+
+
+def test_the_record_of_an_unlabelled_clip_can_be_read(format, tmp_path):
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\npan_left_1,0,1,test\n")
+    make(tmp_path / "out", (str(tmp_path / "test.csv"),), RECIPE)
+    record = ClipIndex.open(tmp_path / "out", "test", format).record(0)
+    assert record["clip/media_id"] == "pan_left_1"
+    assert record.get("clip/label/index") is None
+
+
+def test_a_damaged_record_is_refused_every_time_and_the_others_are_not(format, tmp_path):
+    clips = ClipIndex.open(copy(tmp_path), "train", format)
+    expected = clips.record(2)
+    damage(clips, 3)
+    for _ in range(2):
+        with pytest.raises(CorruptShard, match=f"{clips[3].path}, {clips.ids[3]}: "):
+            clips.record(3)
+    assert clips.record(2) == expected
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"clip/label/index": 3}, "its clip/label/index is 3, the data set says"),
+        ({"example/id": "other"}, "its example/id is 'other', the data set says"),
+        ({"kinetics_prep/recipe": "0" * 16}, "recipe is '0000000000000000'"),
+        ({"kinetics_prep/bound_px": 10.0}, "bound_px is 10.0, the data set says 20.0"),
+    ],
+)
+def test_a_record_that_contradicts_the_index_cannot_be_read(format, tmp_path, changes, message):
+    clips = rewrite(ClipIndex.open(copy(tmp_path), "train", format), **changes)
+    with pytest.raises(CorruptShard, match=message):
+        clips.record(0)
+    assert len(clips.record(2)) == 8  # of the next shard
+
+
+def test_a_record_shorter_than_the_ledger_says_cannot_be_read(format, tmp_path):
+    clips = ClipIndex.open(copy(tmp_path), "train", format)
+    lists = {key: value[:-1] for key, value in clips.record(0).features.items() if isinstance(value, list)}
+    with pytest.raises(CorruptShard, match="it holds 7 rgb images, the ledger says 8"):
+        rewrite(clips, **lists).record(0)
+
+
+def test_a_bound_that_is_not_a_float32_is_compared_as_the_record_holds_it(tmp_path):
+    output = folder(bound_px=12.3)
+    for format in SHARD_FORMATS:
+        clips = ClipIndex.open(output, "train", format)
+        assert clips.bound_px == 12.3
+        assert clips.record(0)["kinetics_prep/bound_px"] == float(np.float32(12.3))

@@ -1,4 +1,6 @@
-"""In which order clips are read."""
+"""The order in which clips are read."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ def test_every_epoch_holds_each_clip_once_in_an_order_of_its_own():
     order = Order(clips=10, batch=5, seed=3)
     epochs = [[order.at(position) for position in range(first, first + 10)] for first in (0, 10, 20)]
     for number, epoch in enumerate(epochs):
-        assert [found for found, _ in epoch] == [number] * 10
+        assert [epoch_number for epoch_number, _ in epoch] == [number] * 10
         assert sorted(clip for _, clip in epoch) == list(range(10))
     assert len({tuple(clip for _, clip in epoch) for epoch in epochs}) == 3
 
@@ -32,7 +34,7 @@ def test_a_batch_may_be_larger_than_an_epoch():
     assert [epoch for epoch, _ in Order(clips=2, batch=5, seed=0).batch_at(1)] == [2, 3, 3, 4, 4]
 
 
-def test_any_step_can_be_asked_for_first():
+def test_any_step_can_be_computed_first():
     far = Order(1000, 16, seed=5).batch_at(123_456)
     order = Order(1000, 16, seed=5)
     for step in (0, 123_455, 7):
@@ -95,6 +97,26 @@ def test_orders_differ_by_seed_and_look_uniform():
         ({"clips": 1, "batch": 4, "seed": -1}, "seed is -1"),
     ],
 )
-def test_an_order_that_makes_no_sense_is_refused(settings, message):
+def test_impossible_orders_are_refused(settings, message):
     with pytest.raises(BadOption, match=message):
         Order(**settings)
+
+
+@pytest.mark.parametrize("process, processes", [(-1, 2), (2, 2), (0, 0)])
+def test_impossible_processes_are_refused_once_through_too(process, processes):
+    with pytest.raises(BadOption, match=f"process {process} of {processes}"):
+        Once(4, 2, process, processes)
+
+
+def test_a_permutation_is_the_order_of_philox_numbers():
+    """The same from the raw numbers, sorted by Python."""
+    for seed, epoch in ((0, 0), (7, 3), (2**64 - 1, 12)):
+        numbers = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(50).tolist()
+        expected = sorted(range(50), key=numbers.__getitem__)
+        assert [Order(50, 1, seed).at(epoch * 50 + place) for place in range(50)] == [(epoch, k) for k in expected]
+
+
+def test_neighbouring_epochs_share_their_order_only_by_chance():
+    order = Order(clips=6, batch=6, seed=1)
+    orders = [tuple(clip for _, clip in order.batch_at(epoch)) for epoch in range(200)]
+    assert sum(first == second for first, second in itertools.pairwise(orders)) <= 3  # 200 tries of 1 in 720

@@ -8,10 +8,10 @@ from run_cases import read_history, save_weights, train, train_job
 
 from kinetics_prep.errors import Diverged
 from kinetics_prep.models import weights
+from kinetics_prep.reading.batches import Reading
 from kinetics_prep.reading.order import Order
-from kinetics_prep.reading.reader import Skipped
+from kinetics_prep.reading.skipped import Skipped
 from kinetics_prep.training import checkpoints, loop, metrics, opening, samples
-from kinetics_prep.training.samples import Reading
 
 pytestmark = pytest.mark.usefixtures("small_model")
 

@@ -40,7 +40,7 @@ from kinetics_prep.models import MODELS
 from kinetics_prep.training import loop, opening
 from kinetics_prep.training.job import TrainJob
 from kinetics_prep.training.recipes import TrainRecipe
-from kinetics_prep.training.samples import Reading
+from kinetics_prep.reading.batches import Reading
 
 MODELS["small"] = small
 same = {"batch": 4, "size": 32, "dropout": 0.0, "flip": False, "evaluate_every": 3, "protocol": "fixed"}

@@ -12,9 +12,9 @@ from run_cases import LABELS, evaluate, save_weights
 from kinetics_prep import cli
 from kinetics_prep.errors import BadOption, BadWeights, CorruptShard
 from kinetics_prep.models import weights
+from kinetics_prep.reading.batches import Reading
 from kinetics_prep.records import tfrecord
 from kinetics_prep.training import predictions_file
-from kinetics_prep.training.samples import Reading
 
 pytestmark = pytest.mark.usefixtures("small_model")
 

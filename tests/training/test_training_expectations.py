@@ -12,11 +12,11 @@ pytest.importorskip("keras", reason="the extra `train` is not installed")
 from run_cases import LABELS, facts
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
 from kinetics_prep.training.expectations import check_all_labelled, check_clips, check_labels
 
 
-def clips(**changes) -> Clips:
+def clips(**changes) -> ClipIndex:
     """Three clips as `facts` expects them."""
     settings = {
         "folder": Path("data"),
@@ -32,7 +32,7 @@ def clips(**changes) -> Clips:
         "ids": ("a", "b", "c"),
         "table": np.array([[0, 0, 9, k % 2, 12, 40, 56] for k in range(3)], np.int64),
     }
-    return Clips(**settings | changes)
+    return ClipIndex(**settings | changes)
 
 
 FLOW = facts(stream="flow", quantizer="symmetric", bound_px=20.0)

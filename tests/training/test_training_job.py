@@ -6,8 +6,8 @@ pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
 from run_cases import train, train_job
 
 from kinetics_prep.errors import BadOption
+from kinetics_prep.reading.batches import Reading
 from kinetics_prep.training.recipes import Plateau
-from kinetics_prep.training.samples import Reading
 
 
 def test_settings_that_would_do_nothing_are_refused(moving_data, tmp_path):

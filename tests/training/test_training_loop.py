@@ -19,11 +19,11 @@ from run_cases import facts, read_history, save_weights, train, train_and_kill, 
 from kinetics_prep import cli
 from kinetics_prep.errors import CorruptShard, Diverged
 from kinetics_prep.models import model_variables, weights
-from kinetics_prep.reading.clips import Clips
+from kinetics_prep.reading.batches import Reading
+from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.records.record import FEATURES
 from kinetics_prep.training import checkpoints, loop, opening
 from kinetics_prep.training.run import TrainRun
-from kinetics_prep.training.samples import Reading
 
 pytestmark = pytest.mark.usefixtures("small_model")
 
@@ -195,13 +195,13 @@ def test_clips_of_validation_that_cannot_be_read_are_left_out_unless_all_are(mov
 def damaged(data, folder, format, clips):
     """A copy of a prepared folder in which so many clips of val do not read back; its path."""
     shutil.copytree(data, folder)
-    opened = Clips.open(folder, "val", format)
+    opened = ClipIndex.open(folder, "val", format)
     for clip in [opened[k] for k in range(clips)]:
         content = bytearray(clip.path.read_bytes())
         if format == "tfrecord":
-            content[clip.place + clip.bytes // 2] ^= 1
+            content[clip.offset_or_row + clip.record_bytes // 2] ^= 1
         else:
-            group = pq.read_metadata(opened_bytes(content)).row_group(clip.place)  # a clip each
+            group = pq.read_metadata(opened_bytes(content)).row_group(clip.offset_or_row)  # a clip each
             columns = map(group.column, range(group.num_columns))
             images = next(each for each in columns if each.path_in_schema.startswith(FEATURES["image/encoded"].column))
             content[images.data_page_offset : images.data_page_offset + 40] = b"\xff" * 40

@@ -13,7 +13,7 @@ from run_cases import save_weights, train, train_job
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
 from kinetics_prep.models import model_variables, weights
 from kinetics_prep.models.facts import Facts
-from kinetics_prep.reading.clips import UNLABELLED, Clips
+from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
 from kinetics_prep.training import checkpoints, opening
 from kinetics_prep.training.recipes import Plateau
 
@@ -115,21 +115,21 @@ def test_what_can_never_run_takes_no_folder(moving_data, tmp_path, changes, mess
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_clips_without_labels_are_refused(moving_data, tmp_path, monkeypatch, split):
-    opened = Clips.open
+    opened = ClipIndex.open
 
     def some_unlabelled(folder, name, format=None):
         clips = opened(folder, name, format)
         if name == split:
-            clips.table[:2, 3] = UNLABELLED
+            clips.table["class_id"][:2] = UNLABELLED
         return clips
 
-    monkeypatch.setattr(Clips, "open", some_unlabelled)
+    monkeypatch.setattr(ClipIndex, "open", some_unlabelled)
     with pytest.raises(BadOption, match=rf"2 of the \d+ clips of split {split} of .* have no label"):
         train(train_job(moving_data, tmp_path / "run"))
 
 
 def test_the_validation_split_is_part_of_a_run_where_it_decides_the_curve(moving_data):
-    clips = {name: Clips.open(moving_data, name) for name in ("train", "val")}
+    clips = {name: ClipIndex.open(moving_data, name) for name in ("train", "val")}
     for changes, matters in (({}, False), ({"plateau": Plateau()}, True), ({"early_stop": 3}, True)):
         job = train_job(moving_data, None, **changes)
         loaded = [opening._settings(job, clips["train"], clips[name], Facts("small", "rgb", 2)) for name in clips]
