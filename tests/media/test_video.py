@@ -7,6 +7,7 @@ So the expected frame at each moment follows from those, and from nothing in ffm
 import bisect
 import dataclasses
 import os
+import re
 import subprocess
 import threading
 from fractions import Fraction
@@ -179,6 +180,16 @@ def test_time_0_is_the_start_of_the_sound_where_the_picture_comes_later(tmp_path
     assert numbers(clip) == expected_numbers(late, 0.01, 20, clear_seconds=0.009)
     assert any(note.startswith(("first frame is shown 0.69", "first frame is shown 0.7")) for note in clip.notes)
     assert numbers(trimmed(path, 6.01, 0.8)) == expected_numbers(late, 6.01, 20, clear_seconds=0.009)
+
+
+@pytest.mark.parametrize("offset_seconds, is_noted", [(0.03, False), (0.06, True)])
+def test_a_picture_that_comes_more_than_a_frame_late_is_noted(tmp_path, twelve_seconds, offset_seconds, is_noted):
+    path, sound = tmp_path / "v.mkv", ("-f", "lavfi", "-i", "sine=duration=2")
+    picture = ("-itsoffset", offset_seconds, "-i", twelve_seconds)
+    run_ffmpeg(*sound, *picture, "-map", 0, "-map", 1, "-c:v", "copy", "-c:a", "pcm_s16le", path)
+    clip = trimmed(path, 0.0, 0.4)
+    assert len(clip) == 10 and bool(clip.notes) is is_noted
+    assert not is_noted or re.match(r"first frame is shown 0\.0(59|60) s after the start", clip.notes[0])
 
 
 @pytest.mark.parametrize("suffix, audio", [("webm", "libopus"), ("mkv", "aac"), ("mp4", "aac")])
