@@ -335,7 +335,7 @@ def test_after_a_seek_that_misses_the_file_is_decoded_from_its_first_frame(seeks
 
 
 class SeekingDecoder:
-    """Stands in for ffmpeg: after a seek, key frames of grey 1 from `first_pts` on; without it, of grey 2 from -1 s on."""
+    """Stands in for ffmpeg: key frames of grey 1 from `first_pts` on after a seek, of grey 2 from -1 s on without."""
 
     begins_with_key, exit_code, log, first_pts = True, 0, Log(), 0
 
