@@ -7,6 +7,7 @@ So the expected frame at each moment follows from those, and from nothing in ffm
 import bisect
 import dataclasses
 import os
+import re
 import subprocess
 import threading
 from fractions import Fraction
@@ -25,7 +26,9 @@ from kinetics_prep.errors import (
     Unreadable,
 )
 from kinetics_prep.media import ffmpeg, video
-from kinetics_prep.media.clip import Clip
+from kinetics_prep.media.clip import Clip, Video
+from kinetics_prep.media.graph import clip_graph
+from kinetics_prep.media.log import Log
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 B_FRAMES = (*H264, "-bf", "3")
@@ -181,6 +184,16 @@ def test_time_0_is_the_start_of_the_sound_where_the_picture_comes_later(tmp_path
     assert numbers(trimmed(path, 6.01, 0.8)) == expected_numbers(late, 6.01, 20, clear_seconds=0.009)
 
 
+@pytest.mark.parametrize("offset_seconds, is_noted", [(0.03, False), (0.06, True)])
+def test_a_picture_that_comes_more_than_a_frame_late_is_noted(tmp_path, twelve_seconds, offset_seconds, is_noted):
+    path, sound = tmp_path / "v.mkv", ("-f", "lavfi", "-i", "sine=duration=2")
+    picture = ("-itsoffset", offset_seconds, "-i", twelve_seconds)
+    run_ffmpeg(*sound, *picture, "-map", 0, "-map", 1, "-c:v", "copy", "-c:a", "pcm_s16le", path)
+    clip = trimmed(path, 0.0, 0.4)
+    assert len(clip) == 10 and bool(clip.notes) is is_noted
+    assert not is_noted or re.match(r"first frame is shown 0\.0(59|60) s after the start", clip.notes[0])
+
+
 @pytest.mark.parametrize("suffix, audio", [("webm", "libopus"), ("mkv", "aac"), ("mp4", "aac")])
 def test_the_priming_of_a_sound_codec_does_not_move_the_picture(tmp_path, numbered, suffix, audio):
     """Opus and AAC begin with 7 to 23 ms to be thrown away, which some ffmpegs count as the container's start."""
@@ -288,6 +301,67 @@ def whole_movie(shared_data):
     """Five minutes, decoded from the first frame to the last."""
     path = shared_data / "hostile/wpt_movie_300.mp4"
     return path, trimmed(path, 0.0, 300.0, fps=Fraction(5), short_side=32)
+
+
+@pytest.fixture
+def seeks(monkeypatch) -> list[float | None]:
+    """Where each decode began: seconds, or None for the first frame of the file."""
+    seconds = []
+
+    def noting(video, start_seconds, width, height, seek_seconds):
+        seconds.append(seek_seconds)
+        return clip_graph(video, start_seconds, width, height, seek_seconds)
+
+    monkeypatch.setattr(video, "clip_graph", noting)
+    return seconds
+
+
+def test_a_clip_is_decoded_from_a_second_before_its_start(seeks, twelve_seconds):
+    trimmed(twelve_seconds, 5.01, 0.8)
+    assert seeks == [pytest.approx(4.01)]
+
+
+@pytest.mark.parametrize("start_seconds", [0.0, 0.5, 1.0])
+def test_a_clip_of_the_first_second_is_decoded_without_a_seek(seeks, twelve_seconds, start_seconds):
+    trimmed(twelve_seconds, start_seconds, 0.8)
+    assert seeks == [None]
+
+
+def test_after_a_seek_that_misses_the_file_is_decoded_from_its_first_frame(seeks, tmp_path, numbered):
+    path = tmp_path / "v.ts"
+    run_ffmpeg("-i", numbered, *MPEG4, "-g", 200, "-bf", 2, path)
+    trimmed(path, 4.01, 0.8)
+    assert seeks == [pytest.approx(3.01), None]
+
+
+class SeekingDecoder:
+    """Stands in for ffmpeg: key frames of grey 1 from `first_pts` on after a seek, of grey 2 from -1 s on without."""
+
+    begins_with_key, exit_code, log, first_pts = True, 0, Log(), 0
+
+    def __init__(self, graph: float | None, height: int, width: int, limit_seconds: float):
+        grey, first_pts = (2, -1_000_000) if graph is None else (1, self.first_pts)
+        frame = np.full((height, width, 3), grey, np.uint8)
+        self.frames = [(first_pts + k * 40_000, 40_000, frame) for k in range(100)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def __iter__(self):
+        return iter(self.frames)
+
+
+@pytest.mark.parametrize("first_pts, grey", [(-5, 1), (20, 1), (21, 2), (20_000, 2), (400_000, 2)])
+def test_a_seek_that_lands_after_the_start_is_not_used(monkeypatch, first_pts, grey):
+    """The clock has ticks of 40 us, so a timestamp is right to 20 us."""
+    monkeypatch.setattr(SeekingDecoder, "first_pts", first_pts)
+    monkeypatch.setattr(video, "Decoder", SeekingDecoder)
+    monkeypatch.setattr(video, "clip_graph", lambda *arguments: (arguments[-1], ()))
+    source = Video(Path("v.mp4"), 64, 48, Fraction(1, 25_000), 100.0, "h264")
+    assert np.unique(video.trim(source, 50.0, 1.0).frames).tolist() == [grey]
 
 
 # Upright and in shape
@@ -521,6 +595,24 @@ def test_a_short_clip_that_the_video_holds_whole_is_not_too_short(twelve_seconds
 def test_trim_refuses_a_start_at_or_after_the_end(twelve_seconds, start_seconds):
     with pytest.raises(ClipOutOfRange, match="after the end of twelve.mp4, which lasts 12.00 s"):
         trimmed(twelve_seconds, start_seconds, 1.0)
+
+
+def test_a_start_long_after_the_end_is_refused_without_a_decode(seeks, twelve_seconds):
+    """Five seconds after the stated end, which may be off by a little."""
+    with pytest.raises(ClipOutOfRange):
+        trimmed(twelve_seconds, 17.0, 1.0)
+    assert seeks == []
+    with pytest.raises(ClipOutOfRange):
+        trimmed(twelve_seconds, 16.9, 1.0)
+    assert seeks == [pytest.approx(15.9), None]
+
+
+def test_a_file_that_does_not_decode_is_not_a_video_that_has_ended(tmp_path, twelve_seconds):
+    """Such as one that was replaced after it was probed."""
+    other = tmp_path / "other.mp4"
+    other.write_text("not a video")
+    with pytest.raises(Unreadable, match=r"other\.mp4 does not decode: .*Invalid data"):
+        video.trim(dataclasses.replace(video.probe(twelve_seconds), path=other), 0.0, 1.0)
 
 
 def test_trim_refuses_one_frame_because_flow_needs_two(tmp_path, twelve_seconds):
