@@ -34,7 +34,7 @@ import tensorflow as tf
 from PIL import Image
 
 from kinetics_prep import sample
-from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.media import ffmpeg
 from kinetics_prep.reading import CLIP_READERS, prefetch, tensorflow_batches
 from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.order import Order
@@ -86,7 +86,7 @@ def _nasa() -> Path:
 def render(video: Path, stream: str, path: Path) -> None:
     """Twenty seconds of the middle of a video, repeated if need be, at 25 fps and 340x256."""
     scale = "fps=25,scale=w='max(340,ceil(256*iw/ih))':h='max(256,ceil(340*ih/iw))',crop=340:256,setsar=1"
-    command = (ffmpeg_tool.locate().path, "-v", "error", "-stream_loop", "-1", "-i", str(video), "-map", stream)
+    command = (ffmpeg.locate().path, "-v", "error", "-stream_loop", "-1", "-i", str(video), "-map", stream)
     encode = ("-vf", scale, "-t", "20", "-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p", str(path))
     subprocess.run([*command, *encode], check=True)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.media import ffmpeg
 
 _HASTY = ("--tvl1", "scales=1", "warps=1", "iterations=1")
 
@@ -41,7 +41,7 @@ def render(path: Path) -> None:
     """Fifteen seconds of moving texture: as hard to compress as a real video."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 85, 3), np.uint8)
     texture = np.kron(noise, np.ones((4, 4, 1), np.uint8))
-    command = (ffmpeg_tool.locate().path, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "340x256")
+    command = (ffmpeg.locate().path, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "340x256")
     encode = ("-r", "30", "-i", "pipe:", "-c:v", "libx264", "-pix_fmt", "yuv420p", str(path))
     frames = b"".join(np.roll(texture, k, axis=1).tobytes() for k in range(450))
     subprocess.run([*command, *encode], input=frames, check=True)

@@ -12,7 +12,7 @@ import pytest
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.flow import TVL1
-from kinetics_prep.media import ffmpeg as ffmpeg_tool
+from kinetics_prep.media import ffmpeg
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -46,7 +46,7 @@ def write_video(path: Path, frames: np.ndarray, fps: Fraction = Fraction(25), op
     """Encodes uint8 [T, H, W, 3] RGB frames, without loss unless `options` say else."""
     height, width = frames.shape[1:3]
     codec = ("-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast", "-pix_fmt", "rgb24")
-    command = (ffmpeg_tool.locate().path, "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24")
+    command = (ffmpeg.locate().path, "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24")
     size = ("-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:")
     subprocess.run([*command, *size, *(options or codec), str(path)], input=frames.tobytes(), check=True)
     return path
