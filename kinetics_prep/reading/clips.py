@@ -68,8 +68,8 @@ class ClipIndex:
         layout = Layout(Path(folder))
         content = manifest.read(layout)
         shards = split_entries.find_shards(layout, content, split)
-        recipe = content["recipe"]
-        format = split_entries.choose_format(layout, recipe, format)
+        preparation = split_entries.read_preparation(layout, content["recipe"])
+        format = split_entries.choose_format(layout, preparation.formats, format)
         paths = tuple(split_entries.find_file(layout, shard, format) for shard in shards)
         labels = split_entries.read_labels(layout, content)
         ids, rows = [], []
@@ -83,10 +83,10 @@ class ClipIndex:
             format=format,
             labels=labels.labels,
             digest=content["digest"],
-            fps=Fraction(recipe["fps"]),
-            short_side=recipe["short_side"],
-            quantizer=recipe["quantizer"],
-            bound_px=recipe["bound_px"],
+            fps=preparation.fps,
+            short_side=preparation.short_side,
+            quantizer=preparation.quantizer,
+            bound_px=preparation.bound_px,
             paths=paths,
             ids=tuple(ids),
             table=np.array(rows, COLUMNS),

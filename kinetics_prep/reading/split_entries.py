@@ -1,6 +1,9 @@
 """Finds in dataset.json and the ledgers where the clips of a split are stored, and checks that the two fit together."""
 
+import dataclasses
+import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 from kinetics_prep.annotations.annotation import LabelMap
@@ -8,12 +11,43 @@ from kinetics_prep.dataset import labels as label_files
 from kinetics_prep.dataset import ledger
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, UnknownLabel
+from kinetics_prep.media import quantize
 from kinetics_prep.reading.stored_clip import UNLABELLED
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.storage import tables
 from kinetics_prep.storage.files import sha256_of
 
 _COLUMNS = ("clip_id", "label", "status", "frames", "height", "width")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """The settings of a recipe that readers need."""
+
+    fps: Fraction
+    short_side: int
+    quantizer: str
+    bound_px: float
+    formats: tuple[str, ...]
+    """The known ones."""
+
+
+def read_preparation(layout: Layout, recipe: dict) -> Preparation:
+    """The settings in the recipe of dataset.json; those that readers do not need are ignored.
+
+    Raises:
+      CorruptShard: if a setting is missing or impossible.
+    """
+    try:
+        formats = tuple(name for name in SHARD_FORMATS if name in recipe["formats"])
+        short_side, bound_px = int(recipe["short_side"]), float(recipe["bound_px"])
+        preparation = Preparation(Fraction(recipe["fps"]), short_side, str(recipe["quantizer"]), bound_px, formats)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise CorruptShard(f"{layout.manifest} does not hold the recipe: {error!r}") from None
+    possible = preparation.fps > 0 and short_side > 0 and 0 < bound_px < math.inf
+    if not possible or preparation.quantizer not in quantize.QUANTIZERS:
+        raise CorruptShard(f"{layout.manifest} holds an impossible recipe: {preparation}")
+    return preparation
 
 
 def find_shards(layout: Layout, content: dict, split: str) -> list[dict]:
@@ -39,13 +73,12 @@ def find_shards(layout: Layout, content: dict, split: str) -> list[dict]:
     return shards
 
 
-def choose_format(layout: Layout, recipe: dict, requested: str | None) -> str:
-    """The format to read: the requested one, or the first of `SHARD_FORMATS` that the folder holds.
+def choose_format(layout: Layout, available: tuple[str, ...], requested: str | None) -> str:
+    """The format to read: the requested one, or the first of those that the folder holds.
 
     Raises:
       BadOption: if the folder does not hold it.
     """
-    available = [name for name in SHARD_FORMATS if name in recipe.get("formats", ())]
     if not available or (requested is not None and requested not in available):
         raise BadOption(
             f"{layout.output} was prepared as {', '.join(available) or 'no known format'}, not as {requested}; read "
@@ -103,7 +136,7 @@ def read_entries(layout: Layout, shard: dict, format: str, labels: LabelMap) -> 
         raise CorruptShard(f"{path} has {len(written)} rows written, dataset.json says {len(offsets)}")
     for row, begin, end in zip(written, offsets, ends):
         size = row["frames"], row["height"], row["width"]
-        if None in size or end < begin:
+        if None in size or not 0 <= begin <= end <= described["bytes"]:
             raise CorruptShard(f"{path} does not say how large {row['clip_id']} is, or dataset.json where it is stored")
         yield row["clip_id"], (begin, end - begin, _class_id(row["label"], labels, path), *size)
 

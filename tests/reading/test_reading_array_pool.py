@@ -25,13 +25,16 @@ def test_arrays_have_the_shape_and_the_alignment_that_tensorflow_takes():
         assert address(array) % 64 == 0
 
 
-def test_memory_is_used_again_for_an_array_of_as_many_bytes():
+def test_memory_is_used_again_for_an_array_of_as_many_bytes(monkeypatch):
+    allocations, allocate = [], array_pool._allocate
+    monkeypatch.setattr(array_pool, "_allocate", lambda count: allocations.append(count) or allocate(count))
     pool = ArrayPool()
     first = pool.empty((6, 4))
     place = address(first)
     del first
     assert address(pool.empty((3, 9))) != place
     assert address(pool.empty((8, 3))) == place
+    assert allocations == [24, 27]
 
 
 def test_memory_is_not_used_again_while_a_view_of_it_is_left():

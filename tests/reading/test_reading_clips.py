@@ -1,6 +1,10 @@
 """The index of a prepared split."""
 
+import copy as copying
+import functools
+import itertools
 import json
+import math
 import shutil
 from fractions import Fraction
 
@@ -30,7 +34,7 @@ def records_in_order(format: str) -> list[Record]:
     return [record for path in paths for record in SHARD_FORMATS[format].read_shard(path)]
 
 
-def test_the_index_says_where_each_clip_stands_and_of_which_class_it_is(format):
+def test_the_index_says_where_each_clip_is_stored_and_its_class(format):
     clips = ClipIndex.open(folder(), "train", format)
     records = records_in_order(format)
     assert len(clips) == len(records) == 5
@@ -48,7 +52,7 @@ def test_the_index_says_where_each_clip_stands_and_of_which_class_it_is(format):
             assert row["example_id"].to_pylist() == [clip.clip_id]
 
 
-def test_of_two_formats_tfrecord_is_read_unless_the_other_is_asked_for():
+def test_of_two_formats_tfrecord_is_read_unless_the_other_is_requested():
     assert ClipIndex.open(folder(), "val").format == "tfrecord"
     assert ClipIndex.open(folder(), "val", "parquet").format == "parquet"
 
@@ -76,7 +80,7 @@ def test_a_split_that_is_not_finished_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("where", [".", "nowhere"])
-def test_a_folder_that_is_none_of_ours_is_refused(tmp_path, where):
+def test_a_folder_without_a_manifest_is_refused(tmp_path, where):
     with pytest.raises(CorruptShard, match="holds no dataset.json"):
         ClipIndex.open(tmp_path / where, "train")
 
@@ -176,6 +180,83 @@ def test_a_damaged_manifest_is_an_error_in_words(tmp_path, damage):
     except RunError:
         return
     assert len(clips) == 5
+
+
+WRONG_VALUES = (KeyError, None, -1, "x", [], 10**30)
+"""Put in the place of a value; KeyError removes the value."""
+
+
+def places_in(node, path=()):
+    """The path of every value in parsed JSON."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places_in(value, (*path, key))
+
+
+def test_a_manifest_with_another_value_at_any_place_is_an_error_in_words(tmp_path):
+    damaged = copy(tmp_path)
+    whole = json.loads((damaged / "dataset.json").read_text())
+    places = [("recipe", name) for name in ("fps", "short_side", "quantizer", "bound_px", "formats")]
+    places += list(places_in(whole["splits"]["train"]["shards"][0], ("splits", "train", "shards", 0)))
+    assert len(places) > 15
+    for place, value in itertools.product(places, WRONG_VALUES):
+        content = copying.deepcopy(whole)
+        *parents, last = place
+        node = functools.reduce(lambda node, key: node[key], parents, content)
+        if value is KeyError:
+            del node[last]
+        else:
+            node[last] = value
+        (damaged / "dataset.json").write_text(json.dumps(content))
+        for name in SHARD_FORMATS:
+            try:
+                clips = ClipIndex.open(damaged, "train", name)
+            except RunError:
+                continue
+            assert len(list(clips)) == 5
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"fps": "0"}, "holds an impossible recipe"),
+        ({"fps": "1/0"}, "does not hold the recipe: ZeroDivisionError"),
+        ({"short_side": 0}, "holds an impossible recipe"),
+        ({"bound_px": math.inf}, "holds an impossible recipe"),
+        ({"bound_px": math.nan}, "holds an impossible recipe"),
+        ({"bound_px": -20}, "holds an impossible recipe"),
+        ({"quantizer": "other"}, "holds an impossible recipe"),
+        ({"quantizer": None}, "holds an impossible recipe"),
+        ({"formats": None}, "does not hold the recipe"),
+    ],
+)
+def test_an_impossible_recipe_is_refused(tmp_path, change, message):
+    damaged = copy(tmp_path)
+    content = json.loads((damaged / "dataset.json").read_text())
+    content["recipe"] |= change
+    (damaged / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(CorruptShard, match=message):
+        ClipIndex.open(damaged, "train")
+
+
+def test_settings_that_readers_do_not_need_are_ignored(tmp_path):
+    changed = copy(tmp_path)
+    content = json.loads((changed / "dataset.json").read_text())
+    content["recipe"] |= {"engine": "tvl9", "later": [1, 2]}
+    content["recipe"]["formats"].append("arrow")
+    (changed / "dataset.json").write_text(json.dumps(content))
+    assert len(ClipIndex.open(changed, "train")) == 5
+
+
+@pytest.mark.parametrize("offset", [-1, 10**9, 10**30])
+def test_an_offset_outside_the_file_is_refused(tmp_path, offset):
+    damaged = copy(tmp_path)
+    content = json.loads((damaged / "dataset.json").read_text())
+    content["splits"]["train"]["shards"][0]["files"]["tfrecord"]["offsets"][1] = offset
+    (damaged / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(CorruptShard, match="or dataset.json where it is stored|is not a manifest"):
+        ClipIndex.open(damaged, "train")
 
 
 def test_the_table_has_a_named_column_for_each_number():

@@ -55,6 +55,7 @@ def test_a_progressive_jpeg_passes():
         (encoded("RGBA", "PNG"), "not a colour image"),
         (encoded("P", "PNG"), "not a colour image"),
         (encoded("L", "PNG"), "not a colour image"),
+        (LEVELS[:24] + b"\x10" + LEVELS[25:], "not a colour image"),  # 16 bits a component
     ],
 )
 def test_images_of_another_kind_or_size_are_refused(data, message):

@@ -7,10 +7,10 @@ import threading
 import numpy as np
 import pytest
 from prepared import folder
-from sample_cases import BOTH, CENTRE, SAMPLER, assert_same, read
+from sample_cases import BOTH, CENTRE, SAMPLER, SIZE, assert_same, read
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.reading import CLIP_READERS, prefetch
+from kinetics_prep.reading import CLIP_READERS, array_pool, prefetch
 from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.reading.prefetch import Prefetcher
@@ -123,6 +123,13 @@ def test_as_many_batches_are_begun_as_give_every_thread_a_clip(monkeypatch, batc
     assert sorted(positions) == list(range(batch * (1 + ahead)))
 
 
+def test_batches_that_were_begun_and_not_requested_are_dropped():
+    batches = Prefetcher(reader(batch=1), 0, 100, threads=3)
+    for number in (0, 50, 20, 80, 10):
+        batches[number]
+        assert list(batches._begun) == [number + 1, number + 2, number + 3]
+
+
 def test_nothing_is_read_beyond_the_last_step(monkeypatch):
     positions = []
     fill = Reader.fill
@@ -168,10 +175,14 @@ def test_a_batch_that_is_still_used_is_not_overwritten(format):
     np.testing.assert_array_equal(part, before)
 
 
-def test_the_memory_of_a_batch_that_is_gone_is_used_again():
+def test_the_memory_of_a_batch_that_is_gone_is_used_again(monkeypatch):
+    allocations, allocate = [], array_pool._allocate
+    monkeypatch.setattr(array_pool, "_allocate", lambda count: allocations.append(count) or allocate(count))
     batches = Prefetcher(reader(), 0, 40, threads=2)
-    addresses = {batches[number][0]["flow"].ctypes.data for number in range(40)}
-    assert len(addresses) <= 3  # the current batch, and one that is being filled
+    for number in range(40):
+        batches[number]
+    flow_bytes = 4 * 6 * SIZE * SIZE * 2
+    assert 1 <= allocations.count(flow_bytes) <= 3  # the current batch, and those that are being filled
 
 
 def test_no_thread_is_left_after_close(format):

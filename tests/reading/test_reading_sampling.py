@@ -124,6 +124,12 @@ def test_large_frames_are_shrunk_to_no_less_than_the_papers_share(short_side, si
         assert 0 <= drawn.left <= -(-width // reduce) - size
 
 
+def test_the_size_of_a_shrunk_image_is_rounded_up_as_libjpeg_does(monkeypatch):
+    monkeypatch.setattr(sampling, "_random_numbers", lambda *key: (2**64 - 1,) * 4)
+    drawn = draw(height=513, width=1029, flip=True)  # 257x515 when shrunk by 2
+    assert (drawn.reduce, drawn.top, drawn.left) == (2, 257 - 224, 515 - 224)
+
+
 def test_flow_is_not_shrunk():
     with pytest.raises(BadOption, match="too large for crops of 112 px, and flow cannot be shrunk.* --short-side 128"):
         draw(offsets={"flow": range(4)}, size=112)
