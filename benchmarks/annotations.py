@@ -25,12 +25,15 @@ cli.main(["check", sys.argv[1]])
 _PLAN = """
 import sys
 from pathlib import Path
-from kinetics_prep import job, recipe, sample, selection, sources
+from kinetics_prep import sample, sources
+from kinetics_prep.annotations.selection import Selection
+from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.runs import prepare
 
 annotations, folder, clips = sys.argv[1:]
-settings = recipe.Recipe("tvl1", clips_per_shard=int(clips))
+settings = Recipe("tvl1", clips_per_shard=int(clips))
 videos = sources.Fetching((str(sample.VIDEOS),))
-with job.planned(job.Job(selection.Selection((annotations,)), videos, Path(folder, "out"), settings)):
+with prepare.planned(prepare.Job(Selection((annotations,)), videos, Path(folder, "out"), settings)):
     pass
 """
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from kinetics_prep.annotations import check, selection
+from kinetics_prep.annotations import check, planned, selection
 from kinetics_prep.annotations.annotation import LabelMap
 from kinetics_prep.annotations.formats import kinetics_csv
+from kinetics_prep.annotations.planned import RefusedRow
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.cli import INVALID, OK, main
-from kinetics_prep.dataset import plan
 from kinetics_prep.errors import BadOption
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
@@ -89,8 +89,8 @@ def test_what_it_says_is_refused_is_what_flow_refuses(tmp_path):
         files = selection.read_annotations(rows, (written(tmp_path, content),), None, None)
         refused = 0
         for split in ("train", "val"):
-            chosen = plan.select(rows, split, (), strays=split == "train")
-            refused += sum(bool(row.refusal_reason) for row in plan.arrange(chosen, split, labels, 64))
+            chosen = planned.select(rows, split, (), strays=split == "train")
+            refused += sum(isinstance(row, RefusedRow) for row in planned.arrange(chosen, split, labels, 64))
         assert check.examine(files, rows, labels).refused_rows == refused == 4
 
 

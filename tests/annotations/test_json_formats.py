@@ -10,13 +10,12 @@ import pytest
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.formats import (
     ANNOTATION_FORMATS,
-    Row,
     activitynet_json,
     detect,
     kinetics_csv,
     kinetics_json,
 )
-from kinetics_prep.annotations.rows import ReadableRow
+from kinetics_prep.annotations.rows import ReadableRow, Row
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 ENTRY = {

@@ -6,6 +6,7 @@ import pytest
 
 from kinetics_prep.annotations import published
 from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.planned import arrange, select
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.rows import ReadableRow, Row
 from kinetics_prep.annotations.selection import read_annotations
@@ -29,7 +30,7 @@ def planned(output: Path, rows: list[Row], split: str, **options) -> Layout:
     with RowStore() as spool:
         spool.add(rows)
         labels = LabelMap.from_labels(spool.labels())
-        plan.write(layout.plan(split), plan.arrange(plan.select(spool, split), split, labels, 64, **options))
+        plan.write(layout.plan(split), arrange(select(spool, split), split, labels, 64, **options))
     return layout
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.annotations.row_store import RowStore, Video
+from kinetics_prep.annotations.row_store import RowStore, VideoRows
 from kinetics_prep.annotations.rows import ReadableRow, UnreadableRow
 from kinetics_prep.errors import MalformedRow
 
@@ -32,6 +32,13 @@ def spool():
         yield spool
 
 
+def comparable(row):
+    """A row as values: errors are equal only to themselves."""
+    if isinstance(row, UnreadableRow):
+        return row.file, row.line, row.split, type(row.error), str(row.error)
+    return row
+
+
 def lines(rows):
     return [row.line for row in rows]
 
@@ -49,13 +56,7 @@ def lines(rows):
 def test_a_row_comes_out_as_it_went_in(spool, given):
     assert spool.add([given]) == 1
     ((found, is_duplicate),) = spool.as_read()
-    assert (found.file, found.line, found.annotation, found.split) == (
-        given.file,
-        given.line,
-        given.annotation,
-        given.split,
-    )
-    assert (type(found.error), str(found.error)) == (type(given.error), str(given.error))
+    assert comparable(found) == comparable(given)
     assert not is_duplicate
 
 
@@ -105,8 +106,8 @@ def test_a_duplicate_is_a_clip_that_its_split_has_before_it(spool):
 def test_the_rows_of_a_video_are_taken_together(spool):
     spool.add([row("a", 1), row("a", 2, "val", file="c,d.csv"), row("b", 3), row("a", 4, end=5.0), unreadable(5)])
     assert sorted(spool.videos(), key=lambda video: video.first) == [
-        Video("a", 1, 2, ("train", "val"), ("a.csv", "c,d.csv")),
-        Video("b", 3, 1, ("train",), ("a.csv",)),
+        VideoRows("a", 1, 2, ("train", "val"), ("a.csv", "c,d.csv")),
+        VideoRows("b", 3, 1, ("train",), ("a.csv",)),
     ]
 
 
