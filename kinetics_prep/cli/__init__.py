@@ -356,11 +356,11 @@ def _download(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _check(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep.annotations import check, selection
+    from kinetics_prep.annotations import check, label_map, selection
     from kinetics_prep.annotations.row_store import RowStore
     from kinetics_prep.report.inspect import printable
 
-    labels = selection.read_labels(arguments.labels) if arguments.labels else None
+    labels = label_map.read_labels(arguments.labels) if arguments.labels else None
     with RowStore() as rows:
         files = selection.read_annotations(
             rows, tuple(arguments.annotations), arguments.split, arguments.dataset, labels

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from kinetics_prep import flow, sample
-from kinetics_prep.annotations.annotation import SPLITS, split_named
+from kinetics_prep.annotations.annotation import SPLITS, parse_split
 from kinetics_prep.annotations.formats import ANNOTATION_FORMATS
 from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset.recipe import Recipe
@@ -299,7 +299,7 @@ def _add_max_refused(run) -> None:
 
 def _split(word: str) -> str:
     try:
-        return split_named(word)
+        return parse_split(word)
     except MalformedRow:
         raise argparse.ArgumentTypeError(f"unknown split {word!r}, expected one of {', '.join(SPLITS)}") from None
 
@@ -377,7 +377,7 @@ def selection_from(arguments: argparse.Namespace) -> Selection:
         labels=arguments.labels,
         only=tuple(arguments.only),
         limit=arguments.limit,
-        dataset=arguments.dataset,
+        format_name=arguments.dataset,
         ids=arguments.ids,
     )
 

@@ -288,9 +288,9 @@ def _models(arguments: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _convert(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from kinetics_prep.annotations import selection
+    from kinetics_prep.annotations import label_map
 
-    labels = tuple(selection.read_labels(arguments.labels)) if arguments.labels else None
+    labels = tuple(label_map.read_labels(arguments.labels)) if arguments.labels else None
     _keras()
     from kinetics_prep.models import foreign, weights
 

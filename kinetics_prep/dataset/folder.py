@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import manifest, plan, recipe
 from kinetics_prep.dataset.recipe import Recipe

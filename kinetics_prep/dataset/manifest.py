@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 
 from kinetics_prep import schemas
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.dataset import ledger, recipe, shards
 from kinetics_prep.dataset.shards import Layout, ShardTask
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations import published
-from kinetics_prep.annotations.published import Published
+from kinetics_prep.annotations.published import PublishedDataset
 from kinetics_prep.dataset import ledger, plan, shards
 from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import CorruptShard
@@ -27,7 +27,7 @@ class SplitStatus:
     """Rows by label, where there are labels."""
     lost_of: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     """Refused rows of complete shards, by label."""
-    published: list[Published] = dataclasses.field(default_factory=list)
+    published: list[PublishedDataset] = dataclasses.field(default_factory=list)
     """What it may be a copy of."""
 
     @property
@@ -54,7 +54,7 @@ def examine(output: Path) -> list[SplitStatus]:
     known = set().union(*(one.rows_of for one in statuses))
     for one in statuses:
         # A test list may come without labels; then those of the folder's other splits tell.
-        one.published = published.like(one.rows_of or known, one.split, one.rows)
+        one.published = published.find_candidates(one.rows_of or known, one.split, one.rows)
     return statuses
 
 

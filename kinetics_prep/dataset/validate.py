@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger, manifest, plan, shards
 from kinetics_prep.dataset.shards import Layout, ShardTask

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.errors import BadOption, BadWeights
 from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
 from kinetics_prep.models.spec import CHANNELS, STREAMS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.dataset import ledger, manifest
 from kinetics_prep.dataset.shards import Layout
 from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, UnknownLabel

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kinetics_prep import schemas
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
 from kinetics_prep.annotations.row_store import RowStore
-from kinetics_prep.annotations.selection import Chosen, Selection, choose
+from kinetics_prep.annotations.selection import SelectedRows, Selection, select_rows
 from kinetics_prep.errors import BY_REASON, BadOption, ClipError
 from kinetics_prep.sources import Fetched, Fetching, Remote, Sources, open_sources
 from kinetics_prep.storage import tables
@@ -143,7 +143,7 @@ class Ready:
     """A job whose annotations have been read and whose places have been looked at."""
 
     job: DownloadJob
-    chosen: Chosen
+    chosen: SelectedRows
     labels: LabelMap
     sources: Sources
     rows: int
@@ -152,7 +152,7 @@ class Ready:
 
     def arranged(self, split: str) -> Iterator[PlanRow]:
         """The rows of a split in the order of a plan, so that --limit means the same as in `flow`."""
-        return self.chosen.arranged(split, self.labels, clips_per_shard=_ROWS_PER_GROUP)
+        return self.chosen.plan_rows(split, self.labels, clips_per_shard=_ROWS_PER_GROUP)
 
 
 @contextlib.contextmanager
@@ -164,7 +164,7 @@ def prepared(job: DownloadJob) -> Iterator[Ready]:
     """
     cache = Path(job.fetching.cache)
     with RowStore() as spool:
-        chosen = choose(job.selection, spool)
+        chosen = select_rows(job.selection, spool)
         # A cache of terabytes is not read through to see whether something is missing; `flow` reads what it uses.
         sources = open_sources(job.fetching, cache / "partial", reads_cache=False)
         ready = Ready(job, chosen, chosen.labels, sources, 0, Tally())

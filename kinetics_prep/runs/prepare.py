@@ -20,9 +20,9 @@ from pathlib import Path
 import kinetics_prep
 from kinetics_prep import flow, sources
 from kinetics_prep.annotations import selection
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.row_store import RowStore
-from kinetics_prep.annotations.selection import Chosen, Selection
+from kinetics_prep.annotations.selection import SelectedRows, Selection
 from kinetics_prep.dataset import folder, ledger, manifest, plan, recipe, shards
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.shards import Layout, ShardTask
@@ -137,7 +137,7 @@ def planned(job: Job) -> Iterator[Planned]:
 @contextlib.contextmanager
 def _planned(job: Job, rows: RowStore) -> Iterator[Planned]:
     layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
-    chosen = selection.choose(job.selection, rows)
+    chosen = selection.select_rows(job.selection, rows)
     fetching = dataclasses.replace(sources.absolute(job.fetching), ask_again=job.retry)
     sources.open_sources(fetching, layout.scratch)  # a mistake in it should not wait until the plan is made
     with room_needed(job.output), folder.locked(layout):
@@ -194,9 +194,9 @@ def _workshop(layout: Layout, made: Recipe, digest: str, fetching: Fetching, har
     return Workshop(made, digest, json.dumps(tools), fetching, str(layout.scratch), hardware)
 
 
-def _task(job: Job, layout: Layout, digest: str, chosen: Chosen, split: str, labels: LabelMap) -> ShardTask:
+def _task(job: Job, layout: Layout, digest: str, chosen: SelectedRows, split: str, labels: LabelMap) -> ShardTask:
     per_shard, formats = job.recipe.clips_per_shard, job.recipe.formats
-    arranged = chosen.arranged(split, labels, per_shard)
+    arranged = chosen.plan_rows(split, labels, per_shard)
     agreed = folder.agree_on_plan(layout, split, arranged, math.ceil(chosen.count(split) / per_shard))
     return ShardTask(str(layout.output), split, agreed.rows, per_shard, formats, digest, agreed.sha256())
 

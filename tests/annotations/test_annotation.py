@@ -4,8 +4,9 @@ import unicodedata
 
 import pytest
 
-from kinetics_prep.annotations.annotation import SPLITS, Annotation, LabelMap, split_named
+from kinetics_prep.annotations.annotation import SPLITS, Annotation, parse_split
 from kinetics_prep.annotations.formats import kinetics_csv
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.errors import BadOption, MalformedRow, UnknownLabel
 
 
@@ -28,13 +29,13 @@ def annotation(media_id="-3B32lodo2M", start=59.0, end=69.0, split="train", labe
     ],
 )
 def test_splits_go_by_the_names_found_in_the_wild(word, split):
-    assert split_named(word) == split
+    assert parse_split(word) == split
 
 
 @pytest.mark.parametrize("word", ["", "holdout", "tra in", "0"])
 def test_an_unknown_split_is_malformed(word):
     with pytest.raises(MalformedRow, match=f"split is {word!r}, expected one of train, "):
-        split_named(word)
+        parse_split(word)
 
 
 @pytest.mark.parametrize("split", ["validate", "", None])

@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 
 from kinetics_prep.annotations import check, planned, selection
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.check.tally import EXAMPLES
 from kinetics_prep.annotations.formats import kinetics_csv
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import RefusedRow
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.cli import INVALID, OK, main
 from kinetics_prep.errors import BadOption
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
-ALIKE = "classes that differ in case, spaces or marks alone"
+ALIKE = "classes that differ only in case, spaces or marks"
 LATE, SEVERAL = "starts after 3600 s", "videos with several clips"
 DASHED = "ids that begin with a dash, which other tools take for an option"
 GOOD = "abseiling,-3B32lodo2M,59,69,train\n"
@@ -56,12 +57,12 @@ def test_a_file_with_nothing_to_say_of_has_no_findings(tmp_path):
         ("abseiling,b,1,9,train", "shorter than 10 s", "some.csv:3: b_000001_000009"),
         ("abseiling,b,1,12,train", "longer than 10 s", "b_000001_000012"),
         ("abseiling,b,23770,23780,train", "starts after 3600 s", "b_023770_023780"),
-        ("abseiling,b,1.5,11.5,train", "times that are no whole seconds", "b_000001.5_000011.5"),
+        ("abseiling,b,1.5,11.5,train", "times that are not whole seconds", "b_000001.5_000011.5"),
         ("abseiling,-3B32lodo2M,0,10,train", "videos with several clips", "-3B32lodo2M: 2"),
         ("abseiling,-3B32lodo2M,59,69,val", "videos in several splits", "-3B32lodo2M: train, val"),
         (
             "Ab_Seiling,b,0,10,train",
-            "classes that differ in case, spaces or marks alone",
+            "classes that differ only in case, spaces or marks",
             "'Ab_Seiling' and 'abseiling'",
         ),
         (",-3B32lodo2M,59,69,train", "unreadable", "label is empty"),
@@ -76,7 +77,7 @@ def test_each_finding_has_its_number_and_an_example(tmp_path, row, what, example
 def test_no_more_than_a_few_examples_are_shown(tmp_path):
     report = examined(tmp_path, "".join(f"a,v{k},0,5,train\n" for k in range(100)))
     assert found(report) == {"shorter than 10 s": 100}
-    assert len(report.findings[0].examples) == check.EXAMPLES
+    assert len(report.findings[0].examples) == EXAMPLES
 
 
 def test_what_it_says_is_refused_is_what_flow_refuses(tmp_path):
@@ -89,7 +90,7 @@ def test_what_it_says_is_refused_is_what_flow_refuses(tmp_path):
         files = selection.read_annotations(rows, (written(tmp_path, content),), None, None)
         refused = 0
         for split in ("train", "val"):
-            chosen = planned.select(rows, split, (), strays=split == "train")
+            chosen = selection.rows_of_split(rows, split, (), with_unknown_split=split == "train")
             refused += sum(isinstance(row, RefusedRow) for row in planned.arrange(chosen, split, labels, 64))
         assert check.examine(files, rows, labels).refused_rows == refused == 4
 
@@ -108,7 +109,7 @@ def test_a_corrected_file_holds_what_flow_takes_and_labels_as_the_map_has_them(t
 def test_a_label_that_could_be_two_is_not_guessed_at(tmp_path):
     path = written(tmp_path, "a b,v,0,10,train\n")
     report, corrected = looked_over((path,), ("a-b", "a_b"), tmp_path / "corrected.csv")
-    assert found(report) == {"labels that the label map has not": 1} and corrected == 0
+    assert found(report) == {"labels missing from the label map": 1} and corrected == 0
 
 
 def test_an_unlabelled_file_stays_one(tmp_path):

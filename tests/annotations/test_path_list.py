@@ -3,8 +3,9 @@
 import pytest
 
 from kinetics_prep.annotations import selection
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.formats import detect, path_list
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.errors import BadAnnotations
 
@@ -20,7 +21,7 @@ def written(tmp_path, content, name="kinetics400_val_list_videos.txt"):
 def read(path, labels=LABELS, split=None):
     with RowStore() as rows:
         (file,) = selection.read_annotations(rows, (str(path),), split, None, labels)
-        assert file.dataset == "path-list"
+        assert file.format_name == "path-list"
         return [row for row, _ in rows.as_read()]
 
 

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
-from kinetics_prep.annotations import planned
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations import planned, selection
+from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.formats import kinetics_csv
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.rows import ReadableRow, UnreadableRow
@@ -30,15 +31,15 @@ def rows(count):
 
 
 def arrange(rows, labels=LABELS, clips_per_shard=4, limit=None, split="train"):
-    with RowStore() as spool:
-        spool.add(rows)
-        return list(planned.arrange(spool.by_clip(split), split, labels, clips_per_shard, limit))
+    with RowStore() as store:
+        store.add(rows)
+        return list(planned.arrange(store.by_clip(split), split, labels, clips_per_shard, limit))
 
 
 def select(rows, *arguments, **named):
-    with RowStore() as spool:
-        spool.add(rows)
-        return sorted(planned.select(spool, *arguments, **named), key=lambda row: row.line)
+    with RowStore() as store:
+        store.add(rows)
+        return sorted(selection.rows_of_split(store, *arguments, **named), key=lambda row: row.line)
 
 
 def refusal(row):
@@ -157,7 +158,7 @@ def test_every_row_is_planned_once():
 def test_a_split_is_selected_with_the_rows_that_may_belong_to_it():
     given = [row("a"), row("b", split="val", line=2), unreadable(3), unreadable(4, "train"), unreadable(5, "val")]
     assert alike(select(given, "train")) == alike([given[0], given[2], given[3]])
-    assert alike(select(given, "train", strays=False)) == alike([given[0], given[3]])
+    assert alike(select(given, "train", with_unknown_split=False)) == alike([given[0], given[3]])
 
 
 def test_only_selects_labels_and_keeps_what_it_cannot_judge():
@@ -172,7 +173,7 @@ def test_only_may_name_several_labels():
 
 def test_only_names_labels_that_are_there():
     given = [row("a"), row("b", "zumba")]
-    with pytest.raises(BadOption, match="--only 'zumbba': no row bears this label; there are 'zumba'$"):
+    with pytest.raises(BadOption, match="--only 'zumbba': no row has this label; there are 'zumba'$"):
         select(given, "train", only=("abseiling", "zumbba"))
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from kinetics_prep.annotations import published
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.planned import arrange, select
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.label_map import LabelMap
+from kinetics_prep.annotations.planned import arrange
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.rows import ReadableRow, Row
-from kinetics_prep.annotations.selection import read_annotations
+from kinetics_prep.annotations.selection import read_annotations, rows_of_split
 from kinetics_prep.cli import OK, main
 from kinetics_prep.dataset import ledger, plan
 from kinetics_prep.dataset.shards import Layout
@@ -20,24 +21,24 @@ def labels_of(shared_data: Path, version: int) -> list[str]:
 
 
 def names(labels: list[str], split: str, rows: int) -> list[str]:
-    return [one.name for one in published.like(labels, split, rows)]
+    return [one.name for one in published.find_candidates(labels, split, rows)]
 
 
 def planned(output: Path, rows: list[Row], split: str, **options) -> Layout:
     """A folder that holds a plan, and nothing yet."""
     layout = Layout(output)
     layout.plan(split).parent.mkdir(parents=True, exist_ok=True)
-    with RowStore() as spool:
-        spool.add(rows)
-        labels = LabelMap.from_labels(spool.labels())
-        plan.write(layout.plan(split), arrange(select(spool, split), split, labels, 64, **options))
+    with RowStore() as store:
+        store.add(rows)
+        labels = LabelMap.from_labels(store.labels())
+        plan.write(layout.plan(split), arrange(rows_of_split(store, split), split, labels, 64, **options))
     return layout
 
 
 def read(path: Path, split: str | None = None) -> list[Row]:
-    with RowStore() as spool:
-        read_annotations(spool, (str(path),), split, None)
-        return [row for row, _ in spool.as_read()]
+    with RowStore() as store:
+        read_annotations(store, (str(path),), split, None)
+        return [row for row, _ in store.as_read()]
 
 
 def said(output: Path, capsys) -> list[str]:
@@ -61,7 +62,7 @@ def k400_val(shared_data) -> list[Row]:
 )
 def test_real_files_have_the_published_labels_and_rows(shared_data, name, split, expected):
     rows = read(shared_data / "annotations" / name, split)
-    (found,) = published.like({row.annotation.label for row in rows}, split, len(rows))
+    (found,) = published.find_candidates({row.annotation.label for row in rows}, split, len(rows))
     assert (found.name, found.splits[split]) == (expected, len(rows))
 
 
@@ -90,7 +91,7 @@ def test_a_list_longer_than_the_one_that_is_known_is_not_spoken_of(shared_data):
 
 
 def test_the_same_labels_are_the_same_number_of_classes():
-    assert len({(one.labels, one.classes) for one in published.PUBLISHED}) == 5
+    assert len({(one.label_digest, one.classes) for one in published.PUBLISHED}) == 5
     assert all(one.splits and one.source for one in published.PUBLISHED)
 
 

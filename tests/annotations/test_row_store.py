@@ -27,9 +27,9 @@ def unreadable(line, split=None, file="a.csv", why="no such thing"):
 
 
 @pytest.fixture
-def spool():
-    with RowStore() as spool:
-        yield spool
+def store():
+    with RowStore() as store:
+        yield store
 
 
 def comparable(row):
@@ -53,78 +53,78 @@ def lines(rows):
         unreadable(5, file="\udcff.csv", why="\udcff.csv:5: \0"),
     ],
 )
-def test_a_row_comes_out_as_it_went_in(spool, given):
-    assert spool.add([given]) == 1
-    ((found, is_duplicate),) = spool.as_read()
+def test_a_row_comes_out_as_it_went_in(store, given):
+    assert store.add([given]) == 1
+    ((found, is_duplicate),) = store.as_read()
     assert comparable(found) == comparable(given)
     assert not is_duplicate
 
 
-def test_a_time_keeps_its_sign_which_stands_in_the_plan(spool):
-    spool.add([row("a", start=-0.0)])
-    assert math.copysign(1, spool.first().annotation.start_seconds) == -1
+def test_a_time_keeps_its_sign_which_stands_in_the_plan(store):
+    store.add([row("a", start=-0.0)])
+    assert math.copysign(1, store.first_row().annotation.start_seconds) == -1
 
 
-def test_rows_keep_the_order_of_reading_over_several_files(spool):
+def test_rows_keep_the_order_of_reading_over_several_files(store):
     given = [row(f"v{k}", k) for k in range(50)]
     random.Random(0).shuffle(given)
-    assert spool.add(given[:30]) == 30 and spool.add(given[30:]) == 20 and spool.add([]) == 0
-    assert [found for found, _ in spool.as_read()] == given
+    assert store.add(given[:30]) == 30 and store.add(given[30:]) == 20 and store.add([]) == 0
+    assert [found for found, _ in store.as_read()] == given
 
 
-def test_by_clip_is_by_the_sha256_of_the_clip_id_and_then_as_read(spool):
+def test_by_clip_is_by_the_sha256_of_the_clip_id_and_then_as_read(store):
     given = [row(f"v{k % 20}", k) for k in range(60)] + [unreadable(k) for k in range(60, 70)]
-    spool.add(given)
+    store.add(given)
     expected = sorted(given, key=lambda row: hashlib.sha256(row.clip_id.encode()).digest())
-    assert lines(spool.by_clip("train")) == lines(expected)
+    assert lines(store.by_clip("train")) == lines(expected)
 
 
-def test_by_clip_takes_a_split_some_labels_and_strays(spool):
-    spool.add([row("a", 1), row("b", 2, "val"), row("c", 3, label="zumba"), row("d", 4, label=None)])
-    spool.add([unreadable(5), unreadable(6, "train"), unreadable(7, "val")])
-    assert sorted(lines(spool.by_clip("train"))) == [1, 3, 4, 5, 6]
-    assert sorted(lines(spool.by_clip("train", strays=False))) == [1, 3, 4, 6]
-    assert (len(spool.by_clip("train")), len(spool.by_clip("train", strays=False))) == (5, 4)
-    assert sorted(lines(spool.by_clip("train", ("zumba", "yoga")))) == [3, 5, 6]
+def test_by_clip_takes_a_split_some_labels_and_strays(store):
+    store.add([row("a", 1), row("b", 2, "val"), row("c", 3, label="zumba"), row("d", 4, label=None)])
+    store.add([unreadable(5), unreadable(6, "train"), unreadable(7, "val")])
+    assert sorted(lines(store.by_clip("train"))) == [1, 3, 4, 5, 6]
+    assert sorted(lines(store.by_clip("train", with_unknown_split=False))) == [1, 3, 4, 6]
+    assert (len(store.by_clip("train")), len(store.by_clip("train", with_unknown_split=False))) == (5, 4)
+    assert sorted(lines(store.by_clip("train", ("zumba", "yoga")))) == [3, 5, 6]
 
 
-def test_it_knows_its_splits_its_labels_and_whether_it_holds_some(spool):
-    assert (spool.first(), spool.splits(), spool.labels(), spool.holds()) == (None, set(), set(), False)
-    spool.add([unreadable(1, "test"), row("a", 2, label="zumba"), row("b", 3, label=None)])
-    assert (spool.first().line, spool.splits(), spool.labels()) == (1, {"test", "train"}, {"zumba"})
-    assert spool.holds() and spool.holds("train") and spool.holds("train", ("yoga", "zumba"))
-    assert not spool.holds("test") and not spool.holds("train", ("yoga",))
+def test_it_knows_its_splits_its_labels_and_whether_it_holds_some(store):
+    assert (store.first_row(), store.splits(), store.labels(), store.has_readable()) == (None, set(), set(), False)
+    store.add([unreadable(1, "test"), row("a", 2, label="zumba"), row("b", 3, label=None)])
+    assert (store.first_row().line, store.splits(), store.labels()) == (1, {"test", "train"}, {"zumba"})
+    assert store.has_readable() and store.has_readable("train") and store.has_readable("train", ("yoga", "zumba"))
+    assert not store.has_readable("test") and not store.has_readable("train", ("yoga",))
 
 
-def test_a_duplicate_is_a_clip_that_its_split_has_before_it(spool):
-    spool.add([row("a", 1), unreadable(2), row("a", 3), row("a", 4, "val"), row("a", 5, start=1.0), unreadable(2)])
-    assert [found.line for found, is_duplicate in spool.as_read() if is_duplicate] == [3]
-    spool.add([row("a", 6, "val")])
-    assert [found.line for found, is_duplicate in spool.as_read() if is_duplicate] == [3, 6]
+def test_a_duplicate_is_a_clip_that_its_split_has_before_it(store):
+    store.add([row("a", 1), unreadable(2), row("a", 3), row("a", 4, "val"), row("a", 5, start=1.0), unreadable(2)])
+    assert [found.line for found, is_duplicate in store.as_read() if is_duplicate] == [3]
+    store.add([row("a", 6, "val")])
+    assert [found.line for found, is_duplicate in store.as_read() if is_duplicate] == [3, 6]
 
 
-def test_the_rows_of_a_video_are_taken_together(spool):
-    spool.add([row("a", 1), row("a", 2, "val", file="c,d.csv"), row("b", 3), row("a", 4, end=5.0), unreadable(5)])
-    assert sorted(spool.videos(), key=lambda video: video.first) == [
+def test_the_rows_of_a_video_are_taken_together(store):
+    store.add([row("a", 1), row("a", 2, "val", file="c,d.csv"), row("b", 3), row("a", 4, end=5.0), unreadable(5)])
+    assert sorted(store.videos(), key=lambda video: video.first_position) == [
         VideoRows("a", 1, 2, ("train", "val"), ("a.csv", "c,d.csv")),
         VideoRows("b", 3, 1, ("train",), ("a.csv",)),
     ]
 
 
-def test_it_keeps_the_videos_listed_and_tells_of_those_that_are_missing(spool):
-    spool.add([row("a", 1), row("b", 2), unreadable(3), row("a", 4, start=1.0)])
-    spool.keep([("a", unreadable(11)), (None, unreadable(12)), ("c", unreadable(13)), ("c", unreadable(14))])
-    assert [found.line for found, _ in spool.as_read()] == [1, 4, 12, 13]
-    assert [video.media_id for video in spool.videos()] == ["a"]
+def test_it_keeps_the_videos_listed_and_tells_of_those_that_are_missing(store):
+    store.add([row("a", 1), row("b", 2), unreadable(3), row("a", 4, start=1.0)])
+    store.keep([("a", unreadable(11)), (None, unreadable(12)), ("c", unreadable(13)), ("c", unreadable(14))])
+    assert [found.line for found, _ in store.as_read()] == [1, 4, 12, 13]
+    assert [video.media_id for video in store.videos()] == ["a"]
 
 
-def test_an_error_on_the_way_in_is_passed_on(spool):
+def test_an_error_on_the_way_in_is_passed_on(store):
     def rows():
         yield row("a")
         raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError):
-        spool.add(rows())
+        store.add(rows())
 
 
 MUCH = """
@@ -133,9 +133,9 @@ from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import MalformedRow
 from kinetics_prep.annotations.row_store import RowStore
 
-def fill(spool):  # three times what stays in memory
-    spool.add(UnreadableRow("a.csv", k, MalformedRow("x" * 10_000), "train") for k in range(5_000))
-    return [row.line for row in spool.by_clip("train")]
+def fill(store):  # three times what stays in memory
+    store.add(UnreadableRow("a.csv", k, MalformedRow("x" * 10_000), "train") for k in range(5_000))
+    return [row.line for row in store.by_clip("train")]
 
 """
 
@@ -149,8 +149,8 @@ def run(program: str, folder: Path) -> list[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_its_file_lies_where_it_is_told_to_and_bears_no_name(tmp_path):
     program = """
-with RowStore() as spool:
-    assert len(fill(spool)) == 5_000
+with RowStore() as store:
+    assert len(fill(store)) == 5_000
     for number in os.listdir("/proc/self/fd"):
         print(os.path.realpath(f"/proc/self/fd/{number}"))
 """
@@ -165,8 +165,8 @@ import resource
 from kinetics_prep.errors import NoRoom
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
 try:
-    with RowStore() as spool:
-        fill(spool)
+    with RowStore() as store:
+        fill(store)
 except NoRoom as error:
     print(error)
 """

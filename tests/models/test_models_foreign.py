@@ -27,7 +27,7 @@ def test_the_labels_are_those_of_kinetics_400():
     assert len(labels) == 400
     assert list(labels) == sorted(labels)
     (data_set,) = (one for one in published.PUBLISHED if one.name == "Kinetics-400")
-    assert published.digest(kinetics400.LABELS) == data_set.labels
+    assert published.digest(kinetics400.LABELS) == data_set.label_digest
 
 
 def test_the_labels_are_those_of_the_real_label_map(shared_data):

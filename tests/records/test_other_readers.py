@@ -15,7 +15,8 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.rows import ReadableRow
 from kinetics_prep.dataset import plan
 from kinetics_prep.dataset.recipe import Recipe
