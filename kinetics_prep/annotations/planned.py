@@ -84,16 +84,15 @@ def arrange(
 
 def _judge(rows: Iterable[Row], labels: LabelMap) -> Iterator[tuple[Row, ClipError | None]]:
     """Yields each row, and the reason to refuse it, None for a row to be prepared."""
-    first: Row | None = None
+    first: ReadableRow | None = None
     for row in rows:
-        if first is None or row.clip_id != first.clip_id:  # in this order the rows of a clip follow each other
-            first = row
         if isinstance(row, UnreadableRow):
             yield row, row.error
-        elif row is first:
-            yield row, _unknown_label(row, labels)
-        else:
+        elif first is not None and row.clip_id == first.clip_id:  # in this order the rows of a clip follow each other
             yield row, _duplicate(row, first)
+        else:
+            first = row
+            yield row, _unknown_label(row, labels)
 
 
 def _unknown_label(row: ReadableRow, labels: LabelMap) -> UnknownLabel | None:
@@ -105,7 +104,7 @@ def _unknown_label(row: ReadableRow, labels: LabelMap) -> UnknownLabel | None:
     return None
 
 
-def _duplicate(row: ReadableRow, first: Row) -> DuplicateRow:
+def _duplicate(row: ReadableRow, first: ReadableRow) -> DuplicateRow:
     return DuplicateRow(f"{row.file}:{row.line}: the same video and times stand in {first.file}:{first.line}")
 
 

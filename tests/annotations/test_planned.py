@@ -1,4 +1,4 @@
-"""Rows selected and arranged into the plan of a split."""
+"""Rows of a split, and the plan that they are arranged into."""
 
 import hashlib
 import random
@@ -109,6 +109,61 @@ def test_the_second_row_of_a_clip_is_a_duplicate(other):
     assert second.refusal_message == f"{here}: the same video and times stand in a.csv:1"
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_clips_rows_the_first_that_was_read_is_prepared(seed):
+    given = [row("a", label, line=line) for line, label in enumerate(["zumba", "abseiling", None, "yodelling"] * 5, 1)]
+    random.Random(seed).shuffle(given)
+    first, *others = arrange(given, clips_per_shard=100)
+    assert (first.annotation_line, first.label) == (given[0].line, given[0].annotation.label)
+    assert refusal(first) == ("unknown_label" if first.label == "yodelling" else None)
+    assert [other.annotation_line for other in others] == [row.line for row in given[1:]]
+    message = f"the same video and times stand in a.csv:{given[0].line}"
+    assert {(refusal(other), other.refusal_message.partition(": ")[2]) for other in others} == {
+        ("duplicate_row", message)
+    }
+
+
+def test_rows_may_come_from_a_list():
+    twice = [row("a")] * 2
+    assert [refusal(place) for place in planned.arrange(twice, "train", LABELS, 4)] == [None, "duplicate_row"]
+
+
+def test_a_clip_in_two_splits_is_no_duplicate():
+    given = [row("a"), row("a", split="val", line=2)]
+    for split in ("train", "val"):
+        assert [refusal(planned) for planned in arrange(given, split=split)] == [None]
+
+
+def test_an_unreadable_row_is_no_duplicate_of_another():
+    given = [unreadable(3), unreadable(3), row("a", line=4)]
+    assert sorted(refusal(planned) or "" for planned in arrange(given)) == ["", "malformed_row", "malformed_row"]
+
+
+def test_duplicates_count_for_the_limit_and_the_shards():
+    given = [row("a", line=line) for line in range(1, 7)]
+    places = [(planned.shard, planned.index) for planned in arrange(given, clips_per_shard=2, limit=5)]
+    assert places == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+
+
+def test_a_duplicate_keeps_what_its_own_row_says():
+    _, duplicate = arrange([row("a"), row("a", "zumba", line=2, file="b.csv")])
+    assert duplicate == RefusedRow(
+        shard=0,
+        index=1,
+        clip_id="a_000000_000010",
+        media_id="a",
+        label="zumba",
+        label_index=1,
+        split="train",
+        start_seconds=0,
+        end_seconds=10,
+        annotation_file="b.csv",
+        annotation_line=2,
+        refusal_reason="duplicate_row",
+        refusal_message="b.csv:2: the same video and times stand in a.csv:1",
+    )
+
+
 def test_a_file_that_is_given_twice_holds_each_clip_once():
     reasons = [refusal(planned) for planned in arrange([row("a"), row("a")])]
     assert sorted(reasons, key=str) == [None, "duplicate_row"]
@@ -117,6 +172,29 @@ def test_a_file_that_is_given_twice_holds_each_clip_once():
 @pytest.mark.parametrize("times", [{"start": 1}, {"end": 9.5}])
 def test_the_same_video_at_other_times_is_no_duplicate(times):
     assert [refusal(planned) for planned in arrange([row("a"), row("a", line=2, **times)])] == [None, None]
+
+
+@pytest.mark.parametrize("labels", [("abseiling", "zumba"), ("zumba", "abseiling"), ("zumba", "yoga", "abseiling")])
+def test_the_label_index_of_a_row_is_the_place_of_its_label_in_the_map(labels):
+    given = [row(f"video{k}", labels[k % len(labels)], line=k) for k in range(12)]
+    plan = arrange(given, LabelMap(labels))
+    assert {(planned.label, planned.label_index) for planned in plan} == set(zip(labels, range(len(labels))))
+
+
+def test_a_ledger_repeats_what_the_annotation_says():
+    expected = {
+        "clip_id": "a_000002_000010",
+        "media_id": "a",
+        "label": "zumba",
+        "split": "train",
+        "start_seconds": 2,
+        "end_seconds": 10,
+        "annotation_file": "b.csv",
+        "annotation_line": 3,
+    }
+    prepared, refused = arrange([row("a", "zumba", line=3, file="b.csv", start=2)] * 2)
+    assert (type(prepared), type(refused)) == (PlannedRow, RefusedRow)
+    assert planned.annotation_columns(prepared) == planned.annotation_columns(refused) == expected
 
 
 def test_a_label_outside_the_map_is_planned_as_a_refusal():
