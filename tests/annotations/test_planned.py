@@ -123,6 +123,15 @@ def test_of_a_clips_rows_the_first_that_was_read_is_prepared(seed):
     }
 
 
+def test_each_clip_has_a_first_row_of_its_own():
+    plan = arrange([row(f"video{k % 6}", line=k + 1) for k in range(18)], clips_per_shard=100)
+    prepared = {planned.clip_id: planned.annotation_line for planned in plan if refusal(planned) is None}
+    assert sorted(prepared.values()) == [1, 2, 3, 4, 5, 6]
+    duplicates = [planned for planned in plan if refusal(planned) == "duplicate_row"]
+    assert len(duplicates) == 12
+    assert all(row.refusal_message.endswith(f" a.csv:{prepared[row.clip_id]}") for row in duplicates)
+
+
 def test_rows_may_come_from_a_list():
     twice = [row("a")] * 2
     assert [refusal(place) for place in planned.arrange(twice, "train", LABELS, 4)] == [None, "duplicate_row"]
