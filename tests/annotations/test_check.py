@@ -126,6 +126,13 @@ def test_times_are_compared_exactly(tmp_path, times, expected):
     assert counts(examine(tmp_path, f"abseiling,b,{times},train\n")) == expected
 
 
+def test_whole_videos_have_usual_times(tmp_path):
+    path = tmp_path / "trainlist01.txt"
+    path.write_text("Archery/v_Archery_g01_c01.avi 3\n")
+    report = examine_files((str(path),))
+    assert (report.splits, report.classes, report.findings) == ({"train": 1}, 1, ())
+
+
 def test_the_shortest_the_longest_and_the_latest_clips_are_shown_first(tmp_path):
     ends = (13, 3, 12, 1, 15, 4, 2, 5, 6, 11, 14, 16, 7)
     content = "".join(f"a,v{end},0,{end},train\n" for end in ends)

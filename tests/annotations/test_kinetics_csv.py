@@ -1,3 +1,5 @@
+"""The CSV files of Kinetics, in all their variants."""
+
 from collections import Counter
 
 import pytest
@@ -111,6 +113,7 @@ def test_a_stray_quote_swallows_no_other_row(tmp_path):
     [
         ("abseiling,#NAME?,59,69,train", "video id '#NAME[?]' is not usable"),  # "-3B..." after a visit to Excel
         ("abseiling,a,0:00:59,69,train", "time_start is '0:00:59', expected a number of seconds"),
+        ("abseiling,a,5_9,69,train", "time_start is '5_9', expected a number of seconds"),
         ("abseiling,a,59,,train", "time_end is '', expected a number of seconds"),
         ("abseiling,a,nan,69,train", "start_seconds is nan, expected 0 to"),
         ("abseiling,a,69,59,train", "clip ends at 59.0 s, not after its start at 69.0 s"),
@@ -222,24 +225,24 @@ def test_every_row_of_the_real_files_is_read(shared_data, name, count, split, la
     assert [row.line for row in rows] == list(range(2, path.read_bytes().count(b"\n") + 1))
     assert len(rows) == count
     assert {type(row) for row in rows} == {ReadableRow}
-    found = annotations(rows)
-    assert {annotation.split for annotation in found} == {split}
-    assert len({annotation.label for annotation in found} - {None}) == labels
-    assert sum(annotation.media_id.startswith("-") for annotation in found) == from_dash
-    assert {len(annotation.media_id) for annotation in found} == {11}
-    assert {annotation.end_seconds - annotation.start_seconds for annotation in found} == {10}
-    assert max(annotation.start_seconds for annotation in found) == latest_start
+    given = annotations(rows)
+    assert {annotation.split for annotation in given} == {split}
+    assert len({annotation.label for annotation in given} - {None}) == labels
+    assert sum(annotation.media_id.startswith("-") for annotation in given) == from_dash
+    assert {len(annotation.media_id) for annotation in given} == {11}
+    assert {annotation.end_seconds - annotation.start_seconds for annotation in given} == {10}
+    assert max(annotation.start_seconds for annotation in given) == latest_start
 
 
 def test_kinetics_600_holds_videos_twice_and_clips_once(shared_data):
-    found = annotations(kinetics_csv.read(shared_data / "annotations" / "k600_val.csv"))
-    videos = Counter(annotation.media_id for annotation in found)
+    given = annotations(kinetics_csv.read(shared_data / "annotations" / "k600_val.csv"))
+    videos = Counter(annotation.media_id for annotation in given)
     assert sum(count > 1 for count in videos.values()) == 6
-    assert len({annotation.clip_id for annotation in found}) == len(found)
+    assert len({annotation.clip_id for annotation in given}) == len(given)
 
 
 def test_labels_keep_their_capitals_apostrophes_and_parentheses(shared_data):
-    found = annotations(kinetics_csv.read(shared_data / "annotations" / "k400_tiny_train.csv"))
+    given = annotations(kinetics_csv.read(shared_data / "annotations" / "k400_tiny_train.csv"))
     assert {"passing American football (in game)", "massaging person's head", "tying knot (not on a tie)"} <= {
-        annotation.label for annotation in found
+        annotation.label for annotation in given
     }

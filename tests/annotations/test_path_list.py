@@ -63,18 +63,18 @@ def test_the_name_says_which_split_it_is(tmp_path, name, split):
 
 
 @pytest.mark.parametrize("name", ["list.txt", "strain.txt", "latest.txt", "evaluation.txt"])
-def test_a_name_that_says_none_needs_to_be_told(tmp_path, name):
+def test_a_name_without_a_split_needs_the_option(tmp_path, name):
     path = written(tmp_path, LINES, name)
     with pytest.raises(BadAnnotations, match="say so with --split"):
         read(path)
     assert {row.split for row in read(path, split="train")} == {"train"}
 
 
-def test_what_is_said_of_the_split_goes_before_the_name(tmp_path):
+def test_the_option_goes_before_the_name(tmp_path):
     assert {row.split for row in read(written(tmp_path, LINES), split="test")} == {"test"}
 
 
-def test_lists_are_told_from_csv_and_from_ucf(tmp_path):
+def test_lists_are_distinguished_from_csv_and_from_ucf(tmp_path):
     assert detect(written(tmp_path, "abseiling,-3B32lodo2M,59,69,train\n")) == "kinetics-csv"
     assert detect(written(tmp_path, "Archery/v_Archery_g08_c01.avi 3\n", "trainlist01.txt")) == "ucf101"
     assert path_list.recognises(written(tmp_path, LINES)) and not path_list.recognises(written(tmp_path, ""))

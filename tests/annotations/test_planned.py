@@ -265,10 +265,10 @@ def test_only_names_labels_that_are_there():
 
 
 @pytest.mark.parametrize(
-    "given, found", [([row("a"), row("b", split="test")], "test, train"), ([unreadable()], "none")]
+    "given, splits", [([row("a"), row("b", split="test")], "test, train"), ([unreadable()], "none")]
 )
-def test_a_split_without_a_readable_row_is_refused(given, found):
-    with pytest.raises(BadAnnotations, match=f"no readable row of split 'val'; the annotations hold {found}$"):
+def test_a_split_without_a_readable_row_is_refused(given, splits):
+    with pytest.raises(BadAnnotations, match=f"no readable row of split 'val'; the annotations hold {splits}$"):
         select(given, "val")
 
 

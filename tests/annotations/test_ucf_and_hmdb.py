@@ -36,8 +36,9 @@ def test_test_lists_without_numbers_are_the_same(tmp_path):
     assert [row.annotation.media_id for row in ucf101.read(path)] == ["v_YoYo_g25_c05"]
 
 
-def test_a_list_whose_name_says_no_split_needs_to_be_told(tmp_path):
-    path = written(tmp_path, "list.txt", UCF)
+@pytest.mark.parametrize("name", ["list.txt", "tracks.txt", "mytrainlist01.txt"])
+def test_a_list_whose_name_does_not_begin_with_its_split_needs_the_option(tmp_path, name):
+    path = written(tmp_path, name, UCF)
     with pytest.raises(BadAnnotations, match="say so with --split"):
         ucf101.read(path)
     assert {row.split for row in ucf101.read(path, "val")} == {"val"}

@@ -139,7 +139,10 @@ def _annotation(media_id: str, value: object, split: str) -> Annotation:
 def _segment(value: object) -> tuple[float, float]:
     if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
         raise MalformedRow(f"segment is {value!r:.100}, expected two numbers of seconds")
-    return float(value[0]), float(value[1])
+    try:
+        return float(value[0]), float(value[1])
+    except OverflowError:  # ijson without its C library reads integers of any length
+        raise MalformedRow("segment holds a number that no video is long enough for") from None
 
 
 def _is_number(value: object) -> bool:
