@@ -143,6 +143,22 @@ def test_a_time_beyond_all_numbers_is_refused_with_its_row_or_with_its_file(tmp_
         assert isinstance(row.error, MalformedRow) and good.annotation == ABSEILING
 
 
+@pytest.mark.parametrize("place", ["annotations", "subset", "label", "segment", "entry"])
+def test_lists_nested_without_end_cost_their_row_only(tmp_path, place):
+    bad = json.dumps(
+        {
+            "annotations": ENTRY | {"annotations": "DEEP"},
+            "subset": ENTRY | {"subset": "DEEP"},
+            "label": ENTRY | {"annotations": {"label": "DEEP", "segment": [0, 1]}},
+            "segment": ENTRY | {"annotations": {"label": "x", "segment": "DEEP"}},
+            "entry": "DEEP",
+        }[place]
+    ).replace('"DEEP"', "[" * 20_000 + "]" * 20_000)
+    row, good = kinetics(tmp_path, f'{{"bad": {bad}, "-3B32lodo2M": {json.dumps(ENTRY)}}}')
+    assert isinstance(row.error, MalformedRow) and len(str(row.error)) < 200
+    assert good.annotation == ABSEILING
+
+
 def test_an_id_that_is_no_file_name_is_refused(tmp_path):
     (row,) = kinetics(tmp_path, {"../etc": ENTRY})
     assert "not usable as a file name" in str(row.error)

@@ -7,6 +7,7 @@ from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.formats import detect, path_list
 from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.row_store import RowStore
+from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import BadAnnotations
 
 LABELS = LabelMap(("abseiling", "air drumming", "answering questions"))
@@ -45,6 +46,14 @@ def test_numbers_need_a_label_map(tmp_path):
 def test_a_number_beyond_the_label_map_is_a_row_with_a_reason(tmp_path):
     *_, row = read(written(tmp_path, LINES + "a.mp4 3\n"))
     assert str(row.error) == "kinetics400_val_list_videos.txt:3: label is 3, expected 0 to 2, the last of the label map"
+
+
+@pytest.mark.parametrize("number", ["3", "99999", "123456", "1" * 21, "1" * 5_000, "0" * 21])
+def test_a_number_however_long_costs_its_row_only(tmp_path, number):
+    *_, bad, good = read(written(tmp_path, f"{LINES}a.mp4 {number}\nb.mp4 2\n"))
+    assert isinstance(bad, UnreadableRow) and (bad.line, bad.split) == (3, "val")
+    assert "expected 0 to 2, the last of the label map" in str(bad.error) and len(str(bad.error)) < 200
+    assert good.annotation.label == "answering questions"
 
 
 def test_a_line_of_another_kind_is_a_row_with_a_reason(tmp_path):

@@ -9,6 +9,7 @@ second.
 
 import codecs
 import contextlib
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -21,6 +22,8 @@ from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _BEGINNING_BYTES = 4096
 _JSON_NAMES = {dict: "a map", str: "a text"}
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 100
 
 _Value = TypeVar("_Value", dict, str)
 
@@ -138,11 +141,11 @@ def _annotation(media_id: str, value: object, split: str) -> Annotation:
 
 def _segment(value: object) -> tuple[float, float]:
     if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
-        raise MalformedRow(f"segment is {value!r:.100}, expected two numbers of seconds")
+        raise MalformedRow(f"segment is {_brief(value)}, expected two numbers of seconds")
     try:
         return float(value[0]), float(value[1])
     except OverflowError:  # ijson without its C library reads integers of any length
-        raise MalformedRow("segment holds a number that no video is long enough for") from None
+        raise MalformedRow("segment holds a number of seconds that is too large") from None
 
 
 def _is_number(value: object) -> bool:
@@ -151,8 +154,13 @@ def _is_number(value: object) -> bool:
 
 def _expect(value: object, kind: type[_Value], name: str) -> _Value:
     if not isinstance(value, kind):
-        raise MalformedRow(f"{name} is {value!r:.100}, expected {_JSON_NAMES[kind]}")
+        raise MalformedRow(f"{name} is {_brief(value)}, expected {_JSON_NAMES[kind]}")
     return value
+
+
+def _brief(value: object) -> str:
+    """The beginning of a value. Python's own repr fails if lists are nested more deeply than calls can be."""
+    return f"{_BRIEF.repr(value):.100}"
 
 
 def _located(path: Path, number: int, media_id: str, error: MalformedRow) -> MalformedRow:

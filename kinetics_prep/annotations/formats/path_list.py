@@ -17,6 +17,7 @@ from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _VIDEO = r"\.(?:mp4|mkv|webm|avi|mov|m4v|flv|mpg|mpeg)"
 _LINE = re.compile(rf"(?P<path>.+{_VIDEO})\s+(?P<number>\d{{1,5}})|(?P<path_>\S+{_VIDEO})\s+(?P<text>\S.*)", re.I)
+_LONGEST_NUMBER = 20
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|val|test)(?:[^a-z]|list|$)", re.I)
 
 
@@ -67,11 +68,12 @@ def with_names(path: Path, rows: Iterable[Row], labels: LabelMap | None) -> Iter
         elif labels is None:
             raise BadAnnotations(f"{path}: its labels are numbers; say with --labels which labels they stand for")
         else:
-            yield _with_name(path, row, int(row.annotation.label), labels)
+            yield _with_name(path, row, row.annotation.label, labels)
 
 
-def _with_name(path: Path, row: ReadableRow, class_id: int, labels: LabelMap) -> Row:
-    if class_id >= len(labels):
+def _with_name(path: Path, row: ReadableRow, number: str, labels: LabelMap) -> Row:
+    class_id = int(number[:_LONGEST_NUMBER])  # Python refuses to convert numbers of thousands of digits
+    if len(number) > _LONGEST_NUMBER or class_id >= len(labels):
         error = MalformedRow(f"label is {class_id}, expected 0 to {len(labels) - 1}, the last of the label map")
         return UnreadableRow(row.file, row.line, lines.located(path, row.line, error), row.split)
     return dataclasses.replace(row, annotation=dataclasses.replace(row.annotation, label=labels.labels[class_id]))
