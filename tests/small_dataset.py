@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
 from kinetics_prep.dataset import ledger, plan, recipe_file, tools
 from kinetics_prep.dataset.layout import Layout

@@ -1,25 +1,24 @@
-"""Annotation rows -> planned rows: each row's place in the output, or the reason why it gets no clip.
+"""Annotation rows -> planned rows: each row's place in the output, or the reason why it is refused.
 
-Rows are sorted by the sha256 of their clip id, which shuffles classes and keeps the order free of
-the machine, and dealt into shards of a fixed number of clips. A clip's place in the output is
-decided here and nowhere else; `dataset/plan.py` keeps it on disk.
+Rows are sorted by the sha256 of their clip id, which shuffles the classes and gives the same order on every machine.
+Then they are dealt into shards of a fixed number of clips. A clip's place in the output is decided here and nowhere
+else; `dataset/plan.py` keeps it on disk.
 """
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.row_store import RowStore, SortedRows
+from kinetics_prep.annotations.annotation import Annotation
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
-from kinetics_prep.errors import BadAnnotations, BadOption, ClipError, DuplicateRow
+from kinetics_prep.errors import ClipError, DuplicateRow, UnknownLabel
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRow:
-    """An annotation row to be prepared, and its place; the meaning of each field stands in `schemas/plan.json`."""
+    """An annotation row to be prepared, and its place; `schemas/plan.json` gives the meaning of each field."""
 
     shard: int
     index: int
@@ -35,13 +34,16 @@ class PlannedRow:
 
     @property
     def annotation(self) -> Annotation:
-        """The annotation that the row repeats."""
+        """The annotation that the row was made from."""
         return Annotation(self.media_id, self.start_seconds, self.end_seconds, self.split, self.label)
 
 
 @dataclasses.dataclass(frozen=True)
 class RefusedRow:
-    """An annotation row refused for what the annotations say, and its place; it gets a ledger row and no clip."""
+    """An annotation row refused while planning, and its place; it gets a row in the ledger and no clip.
+
+    What is None cannot be read, or is missing from the label map.
+    """
 
     shard: int
     index: int
@@ -62,71 +64,53 @@ PlanRow = PlannedRow | RefusedRow
 
 
 def annotation_columns(row: PlanRow) -> dict[str, Any]:
-    """The columns that every ledger repeats of an annotation row."""
+    """The columns of a planned row that every ledger repeats."""
     names = ("clip_id", "media_id", "label", "split", "start_seconds", "end_seconds")
     return {name: getattr(row, name) for name in (*names, "annotation_file", "annotation_line")}
-
-
-def select(rows: RowStore, split: str, only: tuple[str, ...] = (), strays: bool = True) -> SortedRows:
-    """The rows of one split, and of the labels in `only` if there are any, in the order of a plan.
-
-    Rows that cannot be read are kept whatever the labels, and with `strays` also those whose split
-    cannot be read.
-
-    Raises:
-      BadAnnotations: if the split has no row.
-      BadOption: if no row has a label of `only`.
-    """
-    if not rows.holds(split):
-        splits = ", ".join(sorted(rows.splits())) or "none"
-        raise BadAnnotations(f"no readable row of split {split!r}; the annotations hold {splits}")
-    labels = rows.labels() if only else set()
-    for label in only:
-        if label not in labels:
-            close = difflib.get_close_matches(label, labels, 3) or sorted(labels)[:3]
-            raise BadOption(f"--only {label!r}: no row bears this label; there are {', '.join(map(repr, close))}")
-    return rows.by_clip(split, only, strays)
 
 
 def arrange(
     rows: Iterable[Row], split: str, labels: LabelMap, clips_per_shard: int, limit: int | None = None
 ) -> Iterator[PlanRow]:
-    """The plan of one split, in shard order.
+    """Yields the plan of one split, in the order of shards.
 
     Args:
-      rows: in the order of a plan, as `select` gives them.
-      limit: takes the first so many of that order, which is a fair sample of the classes.
+      rows: in the order of a plan, as `RowStore.by_clip` returns them.
+      labels: gives the class ids; rows whose label is missing are refused.
+      limit: takes only the first rows of that order, which is a fair sample of the classes.
     """
-    for position, (row, error) in enumerate(itertools.islice(_judged(rows, labels), limit)):
-        shard, index = divmod(position, clips_per_shard)
-        yield _plan_row(shard, index, row, error, split, labels)
+    for position, (row, error) in enumerate(itertools.islice(_judge(rows, labels), limit)):
+        yield _plan_row(divmod(position, clips_per_shard), row, error, split, labels)
 
 
-def _judged(rows: Iterable[Row], labels: LabelMap) -> Iterator[tuple[Row, ClipError | None]]:
-    """Each row, and the reason to refuse it."""
-    first: Row | None = None
+def _judge(rows: Iterable[Row], labels: LabelMap) -> Iterator[tuple[Row, ClipError | None]]:
+    """Yields each row, and the reason to refuse it, None for a row to be prepared."""
+    first: ReadableRow | None = None
     for row in rows:
-        if first is None or row.clip_id != first.clip_id:  # in this order a clip's rows stand together
-            first = row
-            yield row, row.error if isinstance(row, UnreadableRow) else _unknown_label(row, labels)
+        if isinstance(row, UnreadableRow):
+            yield row, row.error
+        elif first is not None and row.clip_id == first.clip_id:  # in this order the rows of a clip follow each other
+            yield row, _duplicate(row, first)
         else:
-            yield row, row.error if isinstance(row, UnreadableRow) else _duplicate(row, first)
+            first = row
+            yield row, _unknown_label(row, labels)
 
 
-def _duplicate(row: ReadableRow, first: Row) -> DuplicateRow:
-    return DuplicateRow(f"{row.file}:{row.line}: the same video and times stand in {first.file}:{first.line}")
-
-
-def _unknown_label(row: ReadableRow, labels: LabelMap) -> ClipError | None:
+def _unknown_label(row: ReadableRow, labels: LabelMap) -> UnknownLabel | None:
     try:
         if row.annotation.label is not None:
             labels.index(row.annotation.label)
-    except ClipError as error:
-        return type(error)(f"{row.file}:{row.line}: {error}")
+    except UnknownLabel as error:
+        return UnknownLabel(f"{row.file}:{row.line}: {error}")
     return None
 
 
-def _plan_row(shard: int, index: int, row: Row, error: ClipError | None, split: str, labels: LabelMap) -> PlanRow:
+def _duplicate(row: ReadableRow, first: ReadableRow) -> DuplicateRow:
+    return DuplicateRow(f"{row.file}:{row.line}: the same video and times stand in {first.file}:{first.line}")
+
+
+def _plan_row(place: tuple[int, int], row: Row, error: ClipError | None, split: str, labels: LabelMap) -> PlanRow:
+    shard, index = place
     if isinstance(row, UnreadableRow):
         reason, message = row.error.reason, str(row.error)
         return RefusedRow(

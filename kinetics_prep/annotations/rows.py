@@ -1,4 +1,4 @@
-"""A row of an annotation file: `ReadableRow` says which clip, `UnreadableRow` says why it cannot be read."""
+"""A row of an annotation file: a `ReadableRow` names a clip, an `UnreadableRow` says why it cannot."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ class ReadableRow:
     file: str
     """Base name of the file."""
     line: int
-    """Number of the line, from 1; in JSON that of the annotation."""
+    """Number of the line, from 1; in JSON the number of the annotation."""
     annotation: Annotation
 
     @property
@@ -29,19 +29,19 @@ class ReadableRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row that names no clip, and the reason."""
+    """A row that cannot be read, and the reason."""
 
     file: str
     """Base name of the file."""
     line: int
-    """Number of the line, from 1; in JSON that of the annotation."""
+    """Number of the line, from 1; in JSON the number of the annotation."""
     error: MalformedRow
     split: str | None = None
-    """The row's split, if at least that could be read."""
+    """The row's split, if at least the split can be read."""
 
     @property
     def clip_id(self) -> str:
-        """`<file>:<line>`, which no clip is called."""
+        """`<file>:<line>`, which is never the name of a clip."""
         return f"{self.file}:{self.line}"
 
 

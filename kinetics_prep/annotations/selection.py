@@ -1,181 +1,209 @@
-"""Which annotation rows are meant: the files, and what is taken of them.
+"""Selection: the annotation rows that a run is about, as files, splits, labels and ids.
 
-with RowStore() as rows:
-    chosen = selection.choose(Selection(("k400_val.csv",)), rows)
-    for split in chosen.splits:
-        planned.arrange(chosen.rows(split), split, chosen.labels, clips_per_shard=64)
+with RowStore() as store:
+    rows = selection.select_rows(Selection(("k400_val.csv",)), store)
+    for split in rows.splits:
+        plan = rows.plan_rows(split, rows.labels, clips_per_shard=64)
 """
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations import formats, planned
-from kinetics_prep.annotations.annotation import SPLITS, LabelMap
-from kinetics_prep.annotations.formats import id_list
+from kinetics_prep.annotations import planned
+from kinetics_prep.annotations.annotation import SPLITS
+from kinetics_prep.annotations.formats import ANNOTATION_FORMATS, NumberedLabels, detect, id_list
+from kinetics_prep.annotations.label_map import LabelMap, read_labels
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.annotations.row_store import RowStore, SortedRows
+from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import BadAnnotations, BadOption
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What the user asks for."""
+    """What the user asks for.
+
+    Raises:
+      BadOption: if a value is not usable.
+    """
 
     annotations: tuple[str, ...]
+    """Paths of annotation files."""
     splits: tuple[str, ...] = ()
     """Empty for every split that the annotations hold."""
     labels: Path | None = None
-    """A label map, one label a line; None for the sorted labels of the annotations."""
+    """A label map, one label per line; None for the sorted labels of the annotations."""
     only: tuple[str, ...] = ()
+    """Labels whose rows are taken; empty for all."""
     limit: int | None = None
-    dataset: str | None = None
-    """The annotations' format, a name of `formats.ANNOTATION_FORMATS`; None to tell it by their content."""
+    """Rows of each split, at most."""
+    format_name: str | None = None
+    """The annotations' format, a name in `formats.ANNOTATION_FORMATS`; None to detect it from their content."""
     ids: Path | None = None
-    """A list of video ids, one a line: only their rows are taken."""
+    """A list of video ids, one per line, whose rows are taken; None for all."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise BadOption(f"--limit is {self.limit}, expected at least 1")
-        if self.dataset is not None and self.dataset not in formats.ANNOTATION_FORMATS:
-            raise BadOption(f"--dataset {self.dataset}: expected one of {', '.join(formats.ANNOTATION_FORMATS)}")
+        if self.format_name is not None and self.format_name not in ANNOTATION_FORMATS:
+            raise BadOption(f"--dataset {self.format_name}: expected one of {', '.join(ANNOTATION_FORMATS)}")
 
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationFile:
-    """What an annotation file holds."""
+    """An annotation file that was read."""
 
     path: Path
-    dataset: str
-    """The name of its format."""
+    format_name: str
     rows: int
 
-    def __str__(self):
-        return f"{self.path.name}: {self.dataset}, {self.rows} rows"
-
-
-def read_annotations(
-    rows: RowStore,
-    paths: tuple[str, ...],
-    default_split: str | None,
-    dataset: str | None,
-    labels: LabelMap | None = None,
-) -> list[AnnotationFile]:
-    """Reads some annotation files, of which at least one holds a row that can be read.
-
-    Args:
-      rows: takes in what they hold.
-      default_split: of rows that do not say theirs.
-      dataset: their format; None to tell it by their content.
-      labels: what numbers stand for where a file has those instead of labels.
-
-    Raises:
-      BadAnnotations: if a file is not there, or is no annotation file.
-    """
-    files = [_annotation_file(rows, Path(path), default_split, dataset, labels) for path in paths]
-    if not rows.holds():
-        first = rows.first()
-        if first is None:
-            raise BadAnnotations(f"--annotations {', '.join(paths)}: a header, and no row under it")
-        count = sum(file.rows for file in files)
-        raise BadAnnotations(f"none of the {count} rows can be read; the first: {first.error}")
-    return files
-
-
-def _annotation_file(
-    rows: RowStore, path: Path, default_split: str | None, dataset: str | None, labels: LabelMap | None
-) -> AnnotationFile:
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "there is no such file"
-        raise BadAnnotations(f"--annotations {path}: {what}")
-    try:
-        dataset = dataset or formats.detect(path)
-        module = formats.ANNOTATION_FORMATS[dataset]
-        found = module.read(path, default_split)
-        if hasattr(module, "with_names"):
-            found = module.with_names(path, found, labels)
-        return AnnotationFile(path, dataset, rows.add(found))
-    except OSError as error:
-        raise BadAnnotations(f"--annotations {path} cannot be read: {error.strerror}") from None
+    def __str__(self) -> str:
+        return f"{self.path.name}: {self.format_name}, {self.rows} rows"
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
-    """What was found."""
+class SelectedRows:
+    """The rows of a selection, split by split."""
 
     selection: Selection
     files: tuple[AnnotationFile, ...]
     splits: tuple[str, ...]
+    """The splits that have rows, in the order in which they are prepared."""
     given_labels: LabelMap | None
     """The label map that the user gave."""
-    found: RowStore
+    store: RowStore
 
     @property
     def labels(self) -> LabelMap:
-        """The label map given, or that of the labels found."""
-        return LabelMap.from_labels(self.found.labels()) if self.given_labels is None else self.given_labels
+        """The label map that the user gave, else the sorted labels of the rows."""
+        return LabelMap.from_labels(self.store.labels()) if self.given_labels is None else self.given_labels
 
     def rows(self, split: str) -> SortedRows:
-        """The rows of a split, in the order of a plan. Those whose split cannot be read belong to the first split, so
-        that they are told of once."""
-        return planned.select(self.found, split, self.selection.only, strays=split == self.splits[0])
+        """The rows of a split, in the order of a plan.
+
+        Rows whose split cannot be read belong to the first split, so that each of them is reported once.
+        """
+        return rows_of_split(self.store, split, self.selection.only, with_unknown_split=split == self.splits[0])
 
     def count(self, split: str) -> int:
-        """How many rows the plan of a split has."""
+        """Returns how many rows the plan of a split has."""
         count, limit = len(self.rows(split)), self.selection.limit
         return count if limit is None else min(count, limit)
 
-    def arranged(self, split: str, labels: LabelMap, clips_per_shard: int) -> Iterator[PlanRow]:
-        """The plan of a split."""
+    def plan_rows(self, split: str, labels: LabelMap, clips_per_shard: int) -> Iterator[PlanRow]:
+        """Yields the plan of a split; see `planned.arrange`."""
         return planned.arrange(self.rows(split), split, labels, clips_per_shard, self.selection.limit)
 
 
-def choose(selection: Selection, rows: RowStore) -> Chosen:
+def select_rows(selection: Selection, store: RowStore) -> SelectedRows:
     """Reads the annotation files of a selection.
 
     Args:
-      rows: takes in what they hold.
+      store: takes in the rows.
 
     Raises:
-      BadAnnotations, BadOption: if there is nothing in them that was asked for.
+      BadAnnotations: if a file cannot be read, or a split or list of ids has no row.
+      BadOption: if the label map cannot be read, or no row has one of the labels in `only`.
     """
-    given = read_labels(selection.labels) if selection.labels else None
+    given_labels = read_labels(selection.labels) if selection.labels else None
     default_split = selection.splits[0] if len(selection.splits) == 1 else None
-    files = read_annotations(rows, selection.annotations, default_split, selection.dataset, given)
-    _keep_listed(selection, rows)
-    named = rows.splits()
-    wanted = selection.splits or tuple(split for split in SPLITS if split in named)
-    return Chosen(selection, tuple(files), tuple(_splits(selection, rows, wanted)), given, rows)
+    files = read_annotations(store, selection.annotations, default_split, selection.format_name, given_labels)
+    if selection.ids is not None:
+        _keep_listed(store, selection.ids)
+    named = store.splits()
+    splits = selection.splits or tuple(split for split in SPLITS if split in named)
+    return SelectedRows(selection, tuple(files), tuple(_with_rows(selection, store, splits)), given_labels, store)
 
 
-def _keep_listed(selection: Selection, rows: RowStore) -> None:
-    if selection.ids is None:
-        return
+def read_annotations(
+    store: RowStore,
+    paths: tuple[str, ...],
+    default_split: str | None,
+    format_name: str | None,
+    labels: LabelMap | None = None,
+) -> list[AnnotationFile]:
+    """Reads annotation files, at least one of which must hold a readable row.
+
+    Args:
+      store: takes in the rows.
+      default_split: the split of rows that do not name one.
+      format_name: the format of all files; None to detect it from the content of each.
+      labels: gives labels to files that hold class ids instead.
+
+    Raises:
+      BadAnnotations: if a file is missing or is not an annotation file, or if no row can be read.
+    """
+    files = [_read_file(store, Path(path), default_split, format_name, labels) for path in paths]
+    if store.has_readable():
+        return files
+    first = store.first_row()
+    if not isinstance(first, UnreadableRow):
+        raise BadAnnotations(f"--annotations {', '.join(paths)}: a header, and no row under it")
+    count = sum(file.rows for file in files)
+    raise BadAnnotations(f"none of the {count} rows can be read; the first: {first.error}")
+
+
+def _read_file(
+    store: RowStore, path: Path, default_split: str | None, format_name: str | None, labels: LabelMap | None
+) -> AnnotationFile:
+    if not path.is_file():
+        problem = "is not a file" if path.exists() else "there is no such file"
+        raise BadAnnotations(f"--annotations {path}: {problem}")
     try:
-        rows.keep(id_list.read(selection.ids))
+        format_name = format_name or detect(path)
+        module = ANNOTATION_FORMATS[format_name]
+        rows = module.read(path, default_split)
+        if isinstance(module, NumberedLabels):
+            rows = module.with_names(path, rows, labels)
+        return AnnotationFile(path, format_name, store.add(rows))
     except OSError as error:
-        raise BadAnnotations(f"--ids {selection.ids} cannot be read: {error.strerror}") from None
-    if not rows.holds():
-        raise BadAnnotations(f"--ids {selection.ids}: none of its ids is in the annotation files")
+        raise BadAnnotations(f"--annotations {path} cannot be read: {error.strerror}") from None
 
 
-def _splits(selection: Selection, rows: RowStore, wanted: Iterable[str]) -> Iterator[str]:
-    """Those of which there is something to take."""
-    for split in wanted:
-        planned.select(rows, split, selection.only)  # which says what is wrong, if there is nothing
-        if rows.holds(split, selection.only):
+def _keep_listed(store: RowStore, ids: Path) -> None:
+    try:
+        store.keep(id_list.read(ids))
+    except OSError as error:
+        raise BadAnnotations(f"--ids {ids} cannot be read: {error.strerror}") from None
+    if not store.has_readable():
+        raise BadAnnotations(f"--ids {ids}: none of its ids is in the annotation files")
+
+
+def _with_rows(selection: Selection, store: RowStore, splits: Iterable[str]) -> Iterator[str]:
+    """Yields the splits that have a readable row with one of the labels in `only`."""
+    for split in splits:
+        _expect_rows(store, split, selection.only)
+        if store.has_readable(split, selection.only):
             yield split
         elif split in selection.splits:
-            raise BadOption(f"--only {', '.join(selection.only)}: no row of split {split!r} bears any of these labels")
+            raise BadOption(f"--only {', '.join(selection.only)}: no row of split {split!r} has one of these labels")
 
 
-def read_labels(path: Path) -> LabelMap:
-    """A label map, one label a line.
+def rows_of_split(
+    store: RowStore, split: str, only: tuple[str, ...] = (), with_unknown_split: bool = True
+) -> SortedRows:
+    """Returns the rows of one split, in the order of a plan.
+
+    Args:
+      only: if not empty, readable rows are taken only with one of these labels; unreadable rows are taken always.
+      with_unknown_split: whether rows whose split cannot be read are taken too.
 
     Raises:
-      BadOption: if it cannot be read, or is none.
+      BadAnnotations: if the split has no readable row.
+      BadOption: if no row has one of the labels in `only`.
     """
-    try:
-        return LabelMap.parse(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadOption(f"--labels {path} cannot be read: {error}") from None
+    _expect_rows(store, split, only)
+    return store.by_clip(split, only, with_unknown_split)
+
+
+def _expect_rows(store: RowStore, split: str, only: tuple[str, ...]) -> None:
+    if not store.has_readable(split):
+        splits = ", ".join(sorted(store.splits())) or "none"
+        raise BadAnnotations(f"no readable row of split {split!r}; the annotations hold {splits}")
+    labels = store.labels() if only else set()
+    for label in only:
+        if label not in labels:
+            similar = difflib.get_close_matches(label, labels, 3) or sorted(labels)[:3]
+            raise BadOption(f"--only {label!r}: no row has this label; there are {', '.join(map(repr, similar))}")

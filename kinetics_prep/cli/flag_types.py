@@ -3,7 +3,7 @@
 import argparse
 from fractions import Fraction
 
-from kinetics_prep.annotations.annotation import SPLITS, split_named
+from kinetics_prep.annotations.annotation import SPLITS, parse_split
 from kinetics_prep.errors import MalformedRow
 
 _UNITS_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -22,7 +22,7 @@ def rate(text: str) -> tuple[str, float]:
 def split(word: str) -> str:
     """A split, under any usual name."""
     try:
-        return split_named(word)
+        return parse_split(word)
     except MalformedRow:
         raise argparse.ArgumentTypeError(f"unknown split {word!r}, expected one of {', '.join(SPLITS)}") from None
 

@@ -79,7 +79,7 @@ def selection_from(arguments: argparse.Namespace) -> Selection:
         labels=arguments.labels,
         only=tuple(arguments.only),
         limit=arguments.limit,
-        dataset=arguments.dataset,
+        format_name=arguments.dataset,
         ids=arguments.ids,
     )
 

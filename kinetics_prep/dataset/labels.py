@@ -1,6 +1,6 @@
 """labels.txt: the one label map of an output folder."""
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
 from kinetics_prep.storage.files import atomic

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records.record import Record

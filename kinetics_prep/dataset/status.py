@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations import published
-from kinetics_prep.annotations.published import Published
+from kinetics_prep.annotations.published import PublishedDataset
 from kinetics_prep.dataset import ledger, plan
 from kinetics_prep.dataset.layout import Layout, list_parts, part_name, shard_name
 from kinetics_prep.dataset.ledger import LedgerRow
@@ -32,7 +32,7 @@ class SplitStatus:
     """Rows by label, where there are labels."""
     lost_of: collections.Counter[str] = dataclasses.field(default_factory=_counter)
     """Refused rows of complete shards, by label."""
-    published: list[Published] = dataclasses.field(default_factory=list)
+    published: list[PublishedDataset] = dataclasses.field(default_factory=list)
     """What it may be a copy of."""
 
     @property
@@ -60,7 +60,7 @@ def read_status(output: Path) -> list[SplitStatus]:
     labels = {label for status in statuses for label in status.rows_of}
     for status in statuses:
         # A test list may come without labels; then those of the folder's other splits tell.
-        status.published = published.like(status.rows_of or labels, status.split, status.rows)
+        status.published = published.find_candidates(status.rows_of or labels, status.split, status.rows)
     return statuses
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.errors import BadOption, BadWeights
 from kinetics_prep.media.quantize import BOUND_PX, QUANTIZERS
 from kinetics_prep.models.spec import STREAMS

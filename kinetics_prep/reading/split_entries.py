@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.dataset import labels as label_files
 from kinetics_prep.dataset import ledger
 from kinetics_prep.dataset.layout import Layout

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlanRow, RefusedRow, annotation_columns
 from kinetics_prep.annotations.row_store import RowStore
-from kinetics_prep.annotations.selection import Chosen, Selection, choose
+from kinetics_prep.annotations.selection import SelectedRows, Selection, select_rows
 from kinetics_prep.errors import BY_REASON, BadOption, ClipError
 from kinetics_prep.runs import download_ledger
 from kinetics_prep.runs.download_ledger import AT_HAND, DOWNLOADED, REFUSED, ROWS_PER_GROUP, DownloadRow, DownloadTally
@@ -78,7 +78,7 @@ class DownloadRun:
     """A job whose annotations have been read and whose places have been checked."""
 
     job: DownloadJob
-    chosen: Chosen
+    chosen: SelectedRows
     labels: LabelMap
     sources: Sources
     rows: int
@@ -87,7 +87,7 @@ class DownloadRun:
 
     def arranged(self, split: str) -> Iterator[PlanRow]:
         """The rows of a split in the order of a plan, so that --limit means the same as in `flow`."""
-        return self.chosen.arranged(split, self.labels, clips_per_shard=ROWS_PER_GROUP)
+        return self.chosen.plan_rows(split, self.labels, clips_per_shard=ROWS_PER_GROUP)
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def open_download(job: DownloadJob) -> Iterator[DownloadRun]:
       BadAnnotations, BadOption: if something in them makes no sense.
     """
     with RowStore() as rows:
-        chosen = choose(job.selection, rows)
+        chosen = select_rows(job.selection, rows)
         # A cache of terabytes is not read through to see whether something is missing; `flow` reads what it uses.
         sources = open_sources(job.fetching, job.cache / "partial", reads_cache=False)
         count = sum(map(chosen.count, chosen.splits))

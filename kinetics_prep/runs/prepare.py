@@ -21,9 +21,9 @@ from typing import Any
 import kinetics_prep
 from kinetics_prep import sources
 from kinetics_prep.annotations import selection
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.row_store import RowStore
-from kinetics_prep.annotations.selection import Chosen
+from kinetics_prep.annotations.selection import SelectedRows
 from kinetics_prep.dataset import folder, labels, ledger, manifest, plan, recipe_file, tools
 from kinetics_prep.dataset.layout import Layout, is_refreshing, list_parts, part_name
 from kinetics_prep.dataset.markers import committed_counts
@@ -111,7 +111,7 @@ def open_run(job: Job) -> Iterator[PrepareRun]:
 @contextlib.contextmanager
 def _open_run(job: Job, rows: RowStore) -> Iterator[PrepareRun]:
     layout = Layout(job.output.absolute())  # workers elsewhere have another working directory
-    chosen = selection.choose(job.selection, rows)
+    chosen = selection.select_rows(job.selection, rows)
     fetching = dataclasses.replace(sources.absolute(job.fetching), ask_again=job.retry)
     sources.open_sources(fetching, layout.scratch)  # a mistake in it should not wait until the plan is made
     with room_needed(job.output), folder.exclusive(layout):
@@ -162,9 +162,11 @@ def _context(layout: Layout, recipe: Recipe, digest: str, fetching: Fetching, ha
     return RunContext(recipe, digest, json.dumps(versions), fetching, str(layout.scratch), hardware)
 
 
-def _plan_split(recipe: Recipe, layout: Layout, digest: str, chosen: Chosen, split: str, label_map: LabelMap) -> Part:
+def _plan_split(
+    recipe: Recipe, layout: Layout, digest: str, chosen: SelectedRows, split: str, label_map: LabelMap
+) -> Part:
     """Writes the plan of a split, or checks the one that is there."""
-    rows = chosen.arranged(split, label_map, recipe.clips_per_shard)
+    rows = chosen.plan_rows(split, label_map, recipe.clips_per_shard)
     shards = math.ceil(chosen.count(split) / recipe.clips_per_shard)
     return _part(layout, split, 0, recipe, digest, plan.write_or_check(layout, split, rows, shards))
 

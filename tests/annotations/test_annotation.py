@@ -1,12 +1,13 @@
+"""Annotation: which values it accepts, and the name of its clip."""
+
 import itertools
 import math
 import unicodedata
 
 import pytest
 
-from kinetics_prep.annotations.annotation import SPLITS, Annotation, LabelMap, split_named
-from kinetics_prep.annotations.formats import kinetics_csv
-from kinetics_prep.errors import BadOption, MalformedRow, UnknownLabel
+from kinetics_prep.annotations.annotation import SPLITS, TIMED_NAME, Annotation, parse_split
+from kinetics_prep.errors import MalformedRow
 
 
 def annotation(media_id="-3B32lodo2M", start=59.0, end=69.0, split="train", label="abseiling"):
@@ -27,14 +28,14 @@ def annotation(media_id="-3B32lodo2M", start=59.0, end=69.0, split="train", labe
         ("TEST", "test"),
     ],
 )
-def test_splits_go_by_the_names_found_in_the_wild(word, split):
-    assert split_named(word) == split
+def test_a_split_has_several_names(word, split):
+    assert parse_split(word) == split
 
 
 @pytest.mark.parametrize("word", ["", "holdout", "tra in", "0"])
 def test_an_unknown_split_is_malformed(word):
     with pytest.raises(MalformedRow, match=f"split is {word!r}, expected one of train, "):
-        split_named(word)
+        parse_split(word)
 
 
 @pytest.mark.parametrize("split", ["validate", "", None])
@@ -75,6 +76,12 @@ def test_a_time_that_no_video_has_is_malformed(start, end):
         annotation(start=start, end=end)
 
 
+@pytest.mark.parametrize("start, end", [(0, 864_000), (863_999.5, None), (0.0, None), (-0.0, 0.000001)])
+def test_a_time_may_be_anything_from_0_to_ten_days(start, end):
+    kept = annotation(start=start, end=end)
+    assert (kept.start_seconds, kept.end_seconds) == (start, end)
+
+
 @pytest.mark.parametrize("start, end", [(10, 10), (10, 9), (1, 1.0000004)])
 def test_a_clip_must_end_a_microsecond_after_its_start_at_least(start, end):
     with pytest.raises(MalformedRow, match="not after its start"):
@@ -92,13 +99,14 @@ def test_an_empty_label_is_malformed(label):
         annotation(label=label)
 
 
-def test_what_a_label_may_not_hold_goes_by_the_categories_of_unicode():
-    letters = map(chr, range(0x110000))
+def test_the_letters_of_a_label_are_accepted_by_their_category_of_unicode():
+    letters = list(map(chr, range(0x110000)))
     refused = {letter for letter in letters if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")}
     for letter in refused:
         with pytest.raises(MalformedRow, match="control characters"):
             annotation(label=f"a{letter}b")
-    annotation(label="".join(letter for letter in map(chr, range(0x110000)) if letter not in refused))
+    accepted = "".join(letter for letter in letters if letter not in refused)
+    assert annotation(label=accepted).label == accepted
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\x0b", "\x85", "\u2028"])
@@ -126,6 +134,31 @@ def test_a_clip_is_named_as_in_the_archives_of_kinetics(start, end, clip_id):
     assert annotation(start=start, end=end).clip_id == clip_id
 
 
+@pytest.mark.parametrize(
+    "start, clip_id",
+    [(0.0, "v_Archery_g01_c01"), (2.5, "v_Archery_g01_c01_000002.5"), (0.0000004, "v_Archery_g01_c01")],
+)
+def test_a_whole_video_is_named_by_its_id_and_by_its_start_if_that_is_later(start, clip_id):
+    whole = annotation("v_Archery_g01_c01", start, None)
+    assert (whole.clip_id, whole.end_us) == (clip_id, None)
+
+
+@pytest.mark.parametrize("start, end", [(59.0, 69.0), (1.5, 11.25), (0.000001, 10), (0, 864_000)])
+def test_the_name_of_a_clip_can_be_read_back(start, end):
+    match = TIMED_NAME.match(annotation("a_1_2", start, end).clip_id)
+    assert (match["id"], float(match["start"]), float(match["end"])) == ("a_1_2", start, end)
+
+
+@pytest.mark.parametrize("name", ["-3B32lodo2M", "a_1", "_1_2", "a_1_2.mp4", "a_1_2 ", "a_1_-2", "a_.5_1"])
+def test_other_names_are_not_taken_for_clips(name):
+    assert not TIMED_NAME.match(name)
+
+
+def test_many_rows_share_a_label():
+    first, second = (annotation(label="".join(("abs", "eiling"))) for _ in range(2))
+    assert first.label is second.label
+
+
 def test_id_start_and_end_together_are_the_key():
     keys = [
         annotation(media_id, start, end).clip_id
@@ -136,48 +169,3 @@ def test_id_start_and_end_together_are_the_key():
 
 def test_the_label_is_no_part_of_the_key():
     assert annotation(label="abseiling").clip_id == annotation(label=None).clip_id
-
-
-def test_class_ids_follow_the_plain_label_strings():
-    # With an underscore for its space "dunking x" would come after "dunking-x".
-    labels = LabelMap.from_labels(["dunking-x", "dunking x", "Zumba", None, "dunking x", "abseiling"])
-    assert labels.labels == ("Zumba", "abseiling", "dunking x", "dunking-x")
-    assert [labels.index(label) for label in labels.labels] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("version, count", [("k400", 400), ("k600", 600)])
-def test_class_ids_are_deepminds(shared_data, version, count):
-    folder = shared_data / "annotations"
-    published = LabelMap.parse((folder / f"labels_{version}.txt").read_text("utf-8"))
-    rows = kinetics_csv.read(folder / f"{version}_val.csv")
-    assert LabelMap.from_labels(row.annotation.label for row in rows) == published
-    assert len(published) == count
-
-
-def test_a_label_map_tells_what_it_holds():
-    labels = LabelMap(("b", "a"))
-    assert len(labels) == 2
-    assert "a" in labels
-    assert None not in labels
-    with pytest.raises(UnknownLabel, match="label 'c' is not among the 2 labels"):
-        labels.index("c")
-
-
-def test_a_label_map_holds_each_label_once():
-    with pytest.raises(BadOption, match="same label twice: a$"):
-        LabelMap(("a", "b", "a"))
-
-
-@pytest.mark.parametrize("text", ["b\na\n", "b\r\na\r\n", "b\na\n\n\n", " b \na"])
-def test_a_label_map_is_read_in_its_own_order(text):
-    assert LabelMap.parse(text).labels == ("b", "a")
-
-
-def test_a_label_map_may_begin_with_a_byte_order_mark():
-    assert LabelMap.parse("\ufeffabseiling\nzumba\n").labels == ("abseiling", "zumba")
-
-
-@pytest.mark.parametrize("text", ["", "\n\n", "a\n\nb\n", "\na\n"])
-def test_a_label_map_with_a_blank_line_is_refused(text):
-    with pytest.raises(BadOption, match="no blank line"):
-        LabelMap.parse(text)

@@ -1,22 +1,22 @@
-"""The JSON formats of annotations, and how a file's format is told."""
+"""The JSON formats of annotations, and how a file's format is detected."""
 
 import csv
 import json
 from collections import Counter
 from pathlib import Path
 
+import ijson
 import pytest
 
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.formats import (
     ANNOTATION_FORMATS,
-    Row,
     activitynet_json,
     detect,
     kinetics_csv,
     kinetics_json,
 )
-from kinetics_prep.annotations.rows import ReadableRow
+from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 ENTRY = {
@@ -54,8 +54,8 @@ def test_an_unlabelled_test_set_has_times_and_no_label(tmp_path):
 
 
 def test_a_key_that_stands_there_twice_is_read_twice(tmp_path):
-    one, other = json.dumps(ENTRY), json.dumps(ENTRY | {"annotations": {"label": "abseiling", "segment": [0, 10]}})
-    rows = kinetics(tmp_path, f'{{"-3B32lodo2M": {one}, "-3B32lodo2M": {other}}}')
+    early = ENTRY | {"annotations": {"label": "abseiling", "segment": [0, 10]}}
+    rows = kinetics(tmp_path, f'{{"-3B32lodo2M": {json.dumps(ENTRY)}, "-3B32lodo2M": {json.dumps(early)}}}')
     assert [row.annotation.start_seconds for row in rows] == [59, 0]
 
 
@@ -68,8 +68,8 @@ def test_where_there_is_no_subset_the_default_counts(tmp_path):
 
 
 def test_a_video_may_have_several_annotations(tmp_path):
-    said = [{"label": "running", "segment": [0.5, 3.25]}, {"label": "jumping", "segment": [4, 9]}]
-    rows = activitynet(tmp_path, {"abc": {"subset": "validation", "annotations": said}, "-3B32lodo2M": ENTRY})
+    several = [{"label": "running", "segment": [0.5, 3.25]}, {"label": "jumping", "segment": [4, 9]}]
+    rows = activitynet(tmp_path, {"abc": {"subset": "validation", "annotations": several}, "-3B32lodo2M": ENTRY})
     assert [row.annotation for row in rows] == [
         Annotation("abc", 0.5, 3.25, "val", "running"),
         Annotation("abc", 4, 9, "val", "jumping"),
@@ -92,6 +92,8 @@ def test_a_video_without_annotations_is_one_row_that_says_so(tmp_path):
         ({"annotations": "none"}, "an annotation is 'none', expected a map"),
         ({"annotations": {"label": "x"}}, "segment is None, expected two numbers"),
         ({"annotations": {"label": "x", "segment": [1]}}, "expected two numbers"),
+        ({"annotations": {"label": "x", "segment": [1, 2, 3]}}, "segment is [1, 2, 3], expected two numbers"),
+        ({"annotations": {"label": "x", "segment": {"0": 1, "1": 2}}}, "expected two numbers"),
         ({"annotations": {"label": "x", "segment": ["1", "2"]}}, "expected two numbers"),
         ({"annotations": {"label": "x", "segment": [True, 2]}}, "expected two numbers"),
         ({"annotations": {"label": "x", "segment": [12, 2]}}, "not after its start"),
@@ -105,6 +107,55 @@ def test_what_cannot_be_read_is_a_row_with_a_reason_and_the_rest_is_read(tmp_pat
     bad, good = kinetics(tmp_path, {"bad": ENTRY | change, "-3B32lodo2M": ENTRY})
     assert isinstance(bad.error, MalformedRow) and says in str(bad.error)
     assert str(bad.error).startswith("some.json: annotation 1, of 'bad': ")
+    assert good.annotation == ABSEILING
+
+
+def test_rows_are_numbered_over_all_entries_readable_or_not(tmp_path):
+    several = {"subset": "val", "annotations": [{"segment": [0, 1]}, {"segment": [1, 0]}, "none", {"segment": [2, 3]}]}
+    rows = kinetics(tmp_path, {"a": several, "b": {"subset": "?"}, "c": several})
+    assert [row.line for row in rows] == list(range(1, 10))
+    good, bad = ReadableRow, UnreadableRow
+    assert [type(row) for row in rows] == [good, bad, bad, good, bad, good, bad, bad, good]
+    assert str(rows[7].error).startswith("some.json: annotation 8, of 'c': an annotation is 'none'")
+
+
+def test_an_unreadable_row_keeps_the_subset_of_its_entry(tmp_path):
+    bad = {"annotations": [], "subset": "validate"}
+    (row,) = kinetics(tmp_path, {"a": bad}, "train")
+    assert row.split == "val"
+    (row,) = kinetics(tmp_path, {"a": {"annotations": []}}, "train")
+    assert row.split == "train"
+    (row,) = kinetics(tmp_path, {"a": {"annotations": [], "subset": "?"}}, "train")
+    assert row.split == "train"
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400, "NaN"])
+@pytest.mark.parametrize("backend", ["python", ijson.backend])
+def test_a_time_beyond_all_numbers_is_refused_with_its_row_or_with_its_file(tmp_path, number, backend, monkeypatch):
+    monkeypatch.setattr(ijson, "kvitems", ijson.get_backend(backend).kvitems)
+    bad = ENTRY | {"annotations": {"label": "x", "segment": [0, "NUMBER"]}}
+    content = json.dumps({"bad": bad, "-3B32lodo2M": ENTRY}).replace('"NUMBER"', number)
+    try:
+        row, good = kinetics(tmp_path, content)
+    except BadAnnotations as error:
+        assert "some.json is not JSON at its beginning" in str(error)
+    else:
+        assert isinstance(row.error, MalformedRow) and good.annotation == ABSEILING
+
+
+@pytest.mark.parametrize("place", ["annotations", "subset", "label", "segment", "entry"])
+def test_lists_nested_without_end_cost_their_row_only(tmp_path, place):
+    bad = json.dumps(
+        {
+            "annotations": ENTRY | {"annotations": "DEEP"},
+            "subset": ENTRY | {"subset": "DEEP"},
+            "label": ENTRY | {"annotations": {"label": "DEEP", "segment": [0, 1]}},
+            "segment": ENTRY | {"annotations": {"label": "x", "segment": "DEEP"}},
+            "entry": "DEEP",
+        }[place]
+    ).replace('"DEEP"', "[" * 20_000 + "]" * 20_000)
+    row, good = kinetics(tmp_path, f'{{"bad": {bad}, "-3B32lodo2M": {json.dumps(ENTRY)}}}')
+    assert isinstance(row.error, MalformedRow) and len(str(row.error)) < 200
     assert good.annotation == ABSEILING
 
 
@@ -138,7 +189,7 @@ def test_a_file_without_an_entry_is_refused(tmp_path):
     [
         ("label,youtube_id,time_start,time_end,split\n", "kinetics-csv"),
         ("abseiling,-3B32lodo2M,59,69,train\n", "kinetics-csv"),
-        ("whatever", "kinetics-csv"),  # whose reader says what is wrong
+        ("nothing of the kind", "kinetics-csv"),  # whose reader says what is wrong
         ({"-3B32lodo2M": ENTRY}, "kinetics-json"),
         ({"abc": {"duration": 3, "subset": "test"}}, "kinetics-json"),
         ({"database": {"-3B32lodo2M": ENTRY}}, "activitynet-json"),
@@ -183,5 +234,5 @@ def test_real_annotations_are_the_same_as_json_and_as_csv(shared_data, tmp_path)
     )
     same = written(tmp_path, "{" + ",\n".join(entries) + "}")
     assert detect(same) == "kinetics-json"
-    found = Counter(row.annotation for row in kinetics_json.read(same))
-    assert found == Counter(row.annotation for row in kinetics_csv.read(path)) and found.total() == 19906
+    annotations = Counter(row.annotation for row in kinetics_json.read(same))
+    assert annotations == Counter(row.annotation for row in kinetics_csv.read(path)) and annotations.total() == 19906

@@ -1,10 +1,12 @@
+"""The CSV files of Kinetics, in all their variants."""
+
 from collections import Counter
 
 import pytest
 
 from kinetics_prep.annotations.annotation import Annotation
-from kinetics_prep.annotations.formats import ANNOTATION_FORMATS, Row, kinetics_csv
-from kinetics_prep.annotations.rows import ReadableRow
+from kinetics_prep.annotations.formats import ANNOTATION_FORMATS, kinetics_csv
+from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 GOOD = "abseiling,-3B32lodo2M,59,69,train"
@@ -20,11 +22,12 @@ def read(tmp_path, content: str | bytes, default_split=None) -> list[Row]:
 
 
 def annotations(rows) -> list[Annotation | None]:
-    return [row.annotation for row in rows]
+    """Of each row its annotation; None for a row that cannot be read."""
+    return [row.annotation if isinstance(row, ReadableRow) else None for row in rows]
 
 
 def only_error(rows) -> str:
-    (error,) = [row.error for row in rows if row.error]
+    (error,) = [row.error for row in rows if isinstance(row, UnreadableRow)]
     assert isinstance(error, MalformedRow)
     return str(error)
 
@@ -101,7 +104,7 @@ def test_float_times_are_read(tmp_path):
 
 def test_a_stray_quote_swallows_no_other_row(tmp_path):
     rows = read(tmp_path, f'{HEADER}\n{GOOD}\n"air drumming,b,1,11,train\n{GOOD}\n"closed",c,1,11,train\n')
-    assert [row.line for row in rows if row.annotation] == [2, 4, 5]
+    assert [row.line for row in rows if isinstance(row, ReadableRow)] == [2, 4, 5]
     assert only_error(rows).startswith("some.csv:3: not a row of CSV")
 
 
@@ -110,6 +113,7 @@ def test_a_stray_quote_swallows_no_other_row(tmp_path):
     [
         ("abseiling,#NAME?,59,69,train", "video id '#NAME[?]' is not usable"),  # "-3B..." after a visit to Excel
         ("abseiling,a,0:00:59,69,train", "time_start is '0:00:59', expected a number of seconds"),
+        ("abseiling,a,5_9,69,train", "time_start is '5_9', expected a number of seconds"),
         ("abseiling,a,59,,train", "time_end is '', expected a number of seconds"),
         ("abseiling,a,nan,69,train", "start_seconds is nan, expected 0 to"),
         ("abseiling,a,69,59,train", "clip ends at 59.0 s, not after its start at 69.0 s"),
@@ -133,8 +137,7 @@ def test_a_row_that_cannot_be_read_names_file_line_and_reason(tmp_path, line, me
 @pytest.mark.parametrize("line, split", [("abseiling,a,?,69,val", "val"), ("abseiling,a,59,69,holdout", None)])
 def test_an_unreadable_row_keeps_its_split_where_that_can_be_read(tmp_path, line, split):
     (row,) = read(tmp_path, f"{HEADER}\n{line}\n")
-    assert row.error
-    assert row.split == split
+    assert isinstance(row, UnreadableRow) and row.split == split
 
 
 def test_an_id_that_excel_wrote_as_a_number_is_taken_by_its_word(tmp_path):
@@ -221,25 +224,25 @@ def test_every_row_of_the_real_files_is_read(shared_data, name, count, split, la
     rows = list(kinetics_csv.read(path))
     assert [row.line for row in rows] == list(range(2, path.read_bytes().count(b"\n") + 1))
     assert len(rows) == count
-    assert [row.error for row in rows if row.error] == []
-    found = annotations(rows)
-    assert {annotation.split for annotation in found} == {split}
-    assert len({annotation.label for annotation in found} - {None}) == labels
-    assert sum(annotation.media_id.startswith("-") for annotation in found) == from_dash
-    assert {len(annotation.media_id) for annotation in found} == {11}
-    assert {annotation.end_seconds - annotation.start_seconds for annotation in found} == {10}
-    assert max(annotation.start_seconds for annotation in found) == latest_start
+    assert {type(row) for row in rows} == {ReadableRow}
+    given = annotations(rows)
+    assert {annotation.split for annotation in given} == {split}
+    assert len({annotation.label for annotation in given} - {None}) == labels
+    assert sum(annotation.media_id.startswith("-") for annotation in given) == from_dash
+    assert {len(annotation.media_id) for annotation in given} == {11}
+    assert {annotation.end_seconds - annotation.start_seconds for annotation in given} == {10}
+    assert max(annotation.start_seconds for annotation in given) == latest_start
 
 
 def test_kinetics_600_holds_videos_twice_and_clips_once(shared_data):
-    found = annotations(kinetics_csv.read(shared_data / "annotations" / "k600_val.csv"))
-    videos = Counter(annotation.media_id for annotation in found)
+    given = annotations(kinetics_csv.read(shared_data / "annotations" / "k600_val.csv"))
+    videos = Counter(annotation.media_id for annotation in given)
     assert sum(count > 1 for count in videos.values()) == 6
-    assert len({annotation.clip_id for annotation in found}) == len(found)
+    assert len({annotation.clip_id for annotation in given}) == len(given)
 
 
 def test_labels_keep_their_capitals_apostrophes_and_parentheses(shared_data):
-    found = annotations(kinetics_csv.read(shared_data / "annotations" / "k400_tiny_train.csv"))
+    given = annotations(kinetics_csv.read(shared_data / "annotations" / "k400_tiny_train.csv"))
     assert {"passing American football (in game)", "massaging person's head", "tying knot (not on a tie)"} <= {
-        annotation.label for annotation in found
+        annotation.label for annotation in given
     }

@@ -3,9 +3,11 @@
 import pytest
 
 from kinetics_prep.annotations import selection
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
+from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.formats import detect, path_list
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.row_store import RowStore
+from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import BadAnnotations
 
 LABELS = LabelMap(("abseiling", "air drumming", "answering questions"))
@@ -20,7 +22,7 @@ def written(tmp_path, content, name="kinetics400_val_list_videos.txt"):
 def read(path, labels=LABELS, split=None):
     with RowStore() as rows:
         (file,) = selection.read_annotations(rows, (str(path),), split, None, labels)
-        assert file.dataset == "path-list"
+        assert file.format_name == "path-list"
         return [row for row, _ in rows.as_read()]
 
 
@@ -46,6 +48,14 @@ def test_a_number_beyond_the_label_map_is_a_row_with_a_reason(tmp_path):
     assert str(row.error) == "kinetics400_val_list_videos.txt:3: label is 3, expected 0 to 2, the last of the label map"
 
 
+@pytest.mark.parametrize("number", ["3", "99999", "123456", "1" * 21, "1" * 5_000, "0" * 21])
+def test_a_number_however_long_costs_its_row_only(tmp_path, number):
+    *_, bad, good = read(written(tmp_path, f"{LINES}a.mp4 {number}\nb.mp4 2\n"))
+    assert isinstance(bad, UnreadableRow) and (bad.line, bad.split) == (3, "val")
+    assert "expected 0 to 2, the last of the label map" in str(bad.error) and len(str(bad.error)) < 200
+    assert good.annotation.label == "answering questions"
+
+
 def test_a_line_of_another_kind_is_a_row_with_a_reason(tmp_path):
     path = written(tmp_path, LINES * 25 + "a.mp4\n")
     assert detect(path) == "path-list"
@@ -62,18 +72,18 @@ def test_the_name_says_which_split_it_is(tmp_path, name, split):
 
 
 @pytest.mark.parametrize("name", ["list.txt", "strain.txt", "latest.txt", "evaluation.txt"])
-def test_a_name_that_says_none_needs_to_be_told(tmp_path, name):
+def test_a_name_without_a_split_needs_the_option(tmp_path, name):
     path = written(tmp_path, LINES, name)
     with pytest.raises(BadAnnotations, match="say so with --split"):
         read(path)
     assert {row.split for row in read(path, split="train")} == {"train"}
 
 
-def test_what_is_said_of_the_split_goes_before_the_name(tmp_path):
+def test_the_option_goes_before_the_name(tmp_path):
     assert {row.split for row in read(written(tmp_path, LINES), split="test")} == {"test"}
 
 
-def test_lists_are_told_from_csv_and_from_ucf(tmp_path):
+def test_lists_are_distinguished_from_csv_and_from_ucf(tmp_path):
     assert detect(written(tmp_path, "abseiling,-3B32lodo2M,59,69,train\n")) == "kinetics-csv"
     assert detect(written(tmp_path, "Archery/v_Archery_g08_c01.avi 3\n", "trainlist01.txt")) == "ucf101"
     assert path_list.recognises(written(tmp_path, LINES)) and not path_list.recognises(written(tmp_path, ""))

@@ -4,6 +4,7 @@ import pytest
 
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.formats import detect, hmdb51, ucf101
+from kinetics_prep.annotations.rows import ReadableRow
 from kinetics_prep.cli import OK, main
 from kinetics_prep.errors import BadAnnotations
 from kinetics_prep.records import tfrecord
@@ -35,8 +36,9 @@ def test_test_lists_without_numbers_are_the_same(tmp_path):
     assert [row.annotation.media_id for row in ucf101.read(path)] == ["v_YoYo_g25_c05"]
 
 
-def test_a_list_whose_name_says_no_split_needs_to_be_told(tmp_path):
-    path = written(tmp_path, "list.txt", UCF)
+@pytest.mark.parametrize("name", ["list.txt", "tracks.txt", "mytrainlist01.txt"])
+def test_a_list_whose_name_does_not_begin_with_its_split_needs_the_option(tmp_path, name):
+    path = written(tmp_path, name, UCF)
     with pytest.raises(BadAnnotations, match="say so with --split"):
         ucf101.read(path)
     assert {row.split for row in ucf101.read(path, "val")} == {"val"}
@@ -75,7 +77,7 @@ def test_the_real_list_of_ucf(shared_data):
     assert detect(path) == "ucf101"
     rows = list(ucf101.read(path, "test"))
     assert len(rows) == 3783 and len({row.annotation.label for row in rows}) == 101
-    assert not [row for row in rows if row.error]
+    assert {type(row) for row in rows} == {ReadableRow}
 
 
 def prepared(tmp_path, shared_data, *annotations) -> tuple[list[dict], list]:

@@ -391,7 +391,7 @@ def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
     [
         (("--annotations", "nowhere.csv"), "there is no such file"),
         (("--videos", "nowhere"), "is not a folder"),
-        (("--only", "waking"), "no row bears this label; there are 'walking'"),
+        (("--only", "waking"), "no row has this label; there are 'walking'"),
         (("--engine", "magic"), "engine is 'magic', expected auto or one of"),
         (("--engine", "opencv-cuda"), "cannot run here"),
         (("--format", "jpeg"), "expected one or more of tfrecord, parquet"),

@@ -11,7 +11,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from colours import FPS, RECIPE, moving_colours
 from conftest import write_video
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.beam import runners, stages
 from kinetics_prep.beam.stages import EachClip, assemble_shard, pending_shards, rows_to_prepare
 from kinetics_prep.dataset import objects

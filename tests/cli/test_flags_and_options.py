@@ -142,8 +142,8 @@ def test_selections():
         ("waving", "running"),
         7,
     )
-    assert (chosen.labels, chosen.ids, chosen.dataset) == (Path("l.txt"), Path("i.txt"), None)
-    assert job("--dataset", "path-list").selection.dataset == "path-list"
+    assert (chosen.labels, chosen.ids, chosen.format_name) == (Path("l.txt"), Path("i.txt"), None)
+    assert job("--dataset", "path-list").selection.format_name == "path-list"
     assert job("--annotations", "b.csv").selection.annotations == ("a.csv", "b.csv")
     with pytest.raises(BadOption, match="--limit is 0, expected at least 1"):
         job("--limit", "0")

@@ -1,198 +1,42 @@
+"""The plan of a split on disk."""
+
 import contextlib
-import hashlib
+import dataclasses
 import random
-from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 
-from kinetics_prep.annotations import planned
-from kinetics_prep.annotations.annotation import Annotation, LabelMap
-from kinetics_prep.annotations.formats import kinetics_csv
 from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
-from kinetics_prep.annotations.row_store import RowStore
-from kinetics_prep.annotations.rows import ReadableRow, UnreadableRow
 from kinetics_prep.dataset import plan
-from kinetics_prep.errors import BadAnnotations, BadOption, CorruptShard, MalformedRow
-
-LABELS = LabelMap(("abseiling", "zumba"))
+from kinetics_prep.errors import CorruptShard
 
 
-def row(media_id, label="abseiling", split="train", line=1, file="a.csv", start=0, end=10):
-    return ReadableRow(file, line, Annotation(media_id, start, end, split, label))
-
-
-def unreadable(line=1, split=None, file="a.csv"):
-    return UnreadableRow(file, line, MalformedRow(f"{file}:{line}: no such thing"), split)
-
-
-def rows(count):
-    return [row(f"video{k}", line=k + 1) for k in range(count)]
-
-
-def arrange(rows, labels=LABELS, clips_per_shard=4, limit=None, split="train"):
-    with RowStore() as spool:
-        spool.add(rows)
-        return list(planned.arrange(spool.by_clip(split), split, labels, clips_per_shard, limit))
-
-
-def select(rows, *arguments, **named):
-    with RowStore() as spool:
-        spool.add(rows)
-        return sorted(planned.select(spool, *arguments, **named), key=lambda row: row.line)
-
-
-def refusal(row):
-    """The reason, None for a row to be prepared."""
-    return row.refusal_reason if isinstance(row, RefusedRow) else None
-
-
-def alike(rows):
-    """Errors are equal only to themselves."""
+def rows(count, clips_per_shard=4):
+    """Planned rows, dealt into shards."""
     return [
-        (row.file, row.line, str(getattr(row, "error", None)), getattr(row, "annotation", None), row.split)
-        for row in rows
+        PlannedRow(
+            *divmod(k, clips_per_shard), f"v{k}_000000_000010", f"v{k}", "zumba", 1, "train", 0.0, 10.0, "a.csv", k
+        )
+        for k in range(count)
     ]
 
 
-def test_a_plan_row_says_what_the_annotation_says():
-    (planned,) = arrange([row("-3B32lodo2M", "zumba", line=7, start=59.5, end=69)])
-    assert planned == PlannedRow(
-        shard=0,
-        index=0,
-        clip_id="-3B32lodo2M_000059.5_000069",
-        media_id="-3B32lodo2M",
-        label="zumba",
-        label_index=1,
-        split="train",
-        start_seconds=59.5,
-        end_seconds=69,
-        annotation_file="a.csv",
-        annotation_line=7,
-    )
-    assert planned.annotation == Annotation("-3B32lodo2M", 59.5, 69, "train", "zumba")
-
-
-def test_rows_stand_in_the_order_of_the_sha256_of_their_clip_ids():
-    planned = [planned.clip_id for planned in arrange(rows(50))]
-    assert planned == sorted(planned, key=lambda clip_id: hashlib.sha256(clip_id.encode()).hexdigest())
-    assert planned != sorted(planned)
-
-
-def test_rows_are_dealt_into_shards_of_a_fixed_size():
-    places = [(planned.shard, planned.index) for planned in arrange(rows(10), clips_per_shard=4)]
-    assert places == [(shard, index) for shard in range(3) for index in range(4)][:10]
-
-
-def test_the_order_of_the_annotations_does_not_matter():
-    shuffled = rows(50)
-    random.Random(0).shuffle(shuffled)
-    assert arrange(shuffled) == arrange(rows(50))
-
-
-def test_a_row_keeps_its_order_among_others_when_rows_are_added():
-    few = [planned.clip_id for planned in arrange(rows(20))]
-    many = [planned.clip_id for planned in arrange(rows(40))]
-    assert [clip_id for clip_id in many if clip_id in set(few)] == few
-
-
-def test_a_limit_takes_the_first_of_the_same_order():
-    assert arrange(rows(50), limit=7) == arrange(rows(50))[:7]
-    assert arrange(rows(5), limit=7) == arrange(rows(5))
-
-
-@pytest.mark.parametrize("other", [{"line": 2}, {"file": "b.csv"}, {"line": 2, "label": "zumba"}])
-def test_the_second_row_of_a_clip_is_a_duplicate(other):
-    first, second = arrange([row("a"), row("a", **other)])
-    assert (refusal(first), refusal(second)) == (None, "duplicate_row")
-    here = f"{second.annotation_file}:{second.annotation_line}"
-    assert second.refusal_message == f"{here}: the same video and times stand in a.csv:1"
-
-
-def test_a_file_that_is_given_twice_holds_each_clip_once():
-    reasons = [refusal(planned) for planned in arrange([row("a"), row("a")])]
-    assert sorted(reasons, key=str) == [None, "duplicate_row"]
-
-
-@pytest.mark.parametrize("times", [{"start": 1}, {"end": 9.5}])
-def test_the_same_video_at_other_times_is_no_duplicate(times):
-    assert [refusal(planned) for planned in arrange([row("a"), row("a", line=2, **times)])] == [None, None]
-
-
-def test_a_label_outside_the_map_is_planned_as_a_refusal():
-    (planned,) = arrange([row("a", "yodelling", line=3)])
-    assert (planned.label, planned.label_index, refusal(planned)) == ("yodelling", None, "unknown_label")
-    assert planned.refusal_message == "a.csv:3: label 'yodelling' is not among the 2 labels of the label map"
-
-
-def test_a_row_without_a_label_is_no_refusal():
-    (planned,) = arrange([row("a", None, split="test")], split="test")
-    assert (planned.label, planned.label_index, refusal(planned)) == (None, None, None)
-
-
-def test_an_unreadable_row_is_planned_as_a_refusal():
-    readable, refused = sorted(arrange([row("a"), unreadable(line=9)]), key=lambda planned: planned.annotation_line)
-    assert isinstance(readable, PlannedRow)
-    assert refused == RefusedRow(
-        shard=0,
-        index=refused.index,
-        clip_id="a.csv:9",
-        media_id=None,
-        label=None,
-        label_index=None,
-        split="train",
-        start_seconds=None,
-        end_seconds=None,
-        annotation_file="a.csv",
-        annotation_line=9,
-        refusal_reason="malformed_row",
-        refusal_message="a.csv:9: no such thing",
-    )
-
-
-def test_every_row_is_planned_once():
-    given = [*rows(9), row("video3", line=20), row("a", "yodelling", line=21), unreadable(22), unreadable(23)]
-    assert sorted(planned.annotation_line for planned in arrange(given)) == [*range(1, 10), 20, 21, 22, 23]
-
-
-def test_a_split_is_selected_with_the_rows_that_may_belong_to_it():
-    given = [row("a"), row("b", split="val", line=2), unreadable(3), unreadable(4, "train"), unreadable(5, "val")]
-    assert alike(select(given, "train")) == alike([given[0], given[2], given[3]])
-    assert alike(select(given, "train", strays=False)) == alike([given[0], given[3]])
-
-
-def test_only_selects_labels_and_keeps_what_it_cannot_judge():
-    given = [row("a"), row("b", "zumba", line=2), row("c", None, line=3), unreadable(4)]
-    assert alike(select(given, "train", only=("zumba",))) == alike([given[1], given[3]])
-
-
-def test_only_may_name_several_labels():
-    given = [row("a"), row("b", "zumba", line=2), row("c", "yoga", line=3)]
-    assert select(given, "train", only=("zumba", "abseiling")) == given[:2]
-
-
-def test_only_names_labels_that_are_there():
-    given = [row("a"), row("b", "zumba")]
-    with pytest.raises(BadOption, match="--only 'zumbba': no row bears this label; there are 'zumba'$"):
-        select(given, "train", only=("abseiling", "zumbba"))
-
-
-@pytest.mark.parametrize(
-    "given, found", [([row("a"), row("b", split="test")], "test, train"), ([unreadable()], "none")]
-)
-def test_a_split_without_a_readable_row_is_refused(given, found):
-    with pytest.raises(BadAnnotations, match=f"no readable row of split 'val'; the annotations hold {found}$"):
-        select(given, "val")
+def refused(count, clips_per_shard=4):
+    """A row that cannot be read, placed after `count` others."""
+    place = divmod(count, clips_per_shard)
+    reason, message = "malformed_row", "a.csv:30: no such thing"
+    return RefusedRow(*place, "a.csv:30", None, None, None, "train", None, None, "a.csv", 30, reason, message)
 
 
 def test_a_plan_reads_back_as_written(tmp_path):
-    planned = arrange([*rows(9), row("b", None, start=1.25), row("c", "yodelling"), unreadable(30)])
+    planned = [*rows(9), dataclasses.replace(rows(10)[-1], label=None, label_index=None, end_seconds=None), refused(10)]
     plan.write(tmp_path / "train.parquet", planned)
     assert list(plan.read(tmp_path / "train.parquet")) == planned
 
 
 def test_a_plan_reads_back_per_shard(tmp_path):
-    planned = arrange(rows(10), clips_per_shard=4)
+    planned = rows(10, clips_per_shard=4)
     plan.write(tmp_path / "train.parquet", planned)
     for shard in range(3):
         assert list(plan.read(tmp_path / "train.parquet", shard)) == planned[4 * shard : 4 * shard + 4]
@@ -200,7 +44,7 @@ def test_a_plan_reads_back_per_shard(tmp_path):
 
 @pytest.mark.parametrize("shards, row_groups", [(1, 1), (1024, 1024), (1025, 513), (2049, 683)])
 def test_a_plan_has_a_thousand_row_groups_at_most_and_reads_back_per_shard(tmp_path, shards, row_groups):
-    planned, path = arrange(rows(2 * shards - 1), clips_per_shard=2), tmp_path / "train.parquet"
+    planned, path = rows(2 * shards - 1, clips_per_shard=2), tmp_path / "train.parquet"
     plan.write(path, planned, shards)
     assert pq.read_metadata(path).num_row_groups == row_groups
     for shard in {0, 1, 511, 512, 1023, 1024, shards - 1} & set(range(shards)):
@@ -209,14 +53,14 @@ def test_a_plan_has_a_thousand_row_groups_at_most_and_reads_back_per_shard(tmp_p
 
 
 def test_a_plan_of_one_shard_a_row_group_is_read_whatever_their_number(tmp_path):
-    planned = arrange(rows(1100), clips_per_shard=1)
+    planned = rows(1100, clips_per_shard=1)
     plan.write(tmp_path / "train.parquet", planned)
     assert list(plan.read(tmp_path / "train.parquet", 1099)) == planned[1099:]
 
 
 def test_the_same_plan_has_the_same_bytes(tmp_path):
     for name in ("one", "two"):
-        plan.write(tmp_path / name, arrange(rows(10)))
+        plan.write(tmp_path / name, rows(10))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -226,7 +70,7 @@ def flipped(data: bytes, place: int, bit: int) -> bytes:
 
 def test_damage_to_a_plan_is_corruption_and_nothing_else(tmp_path):
     path = tmp_path / "train.parquet"
-    plan.write(path, arrange([*rows(9), unreadable(30)]))
+    plan.write(path, [*rows(9), refused(9)])
     whole, chance, noticed = path.read_bytes(), random.Random(0), 0
     for _ in range(300):
         path.write_bytes(flipped(whole, chance.randrange(len(whole)), chance.randrange(8)))
@@ -239,7 +83,7 @@ def test_damage_to_a_plan_is_corruption_and_nothing_else(tmp_path):
 
 def test_damage_to_the_rows_of_a_plan_is_noticed(tmp_path):
     path = tmp_path / "train.parquet"
-    planned = arrange([*rows(9), unreadable(30)])
+    planned = [*rows(9), refused(9)]
     plan.write(path, planned)
     whole, chance = path.read_bytes(), random.Random(0)
     footer_begins = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
@@ -255,18 +99,3 @@ def test_a_file_that_is_no_table_is_no_plan(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(CorruptShard, match=r"train\.parquet is not a Parquet file"):
         list(plan.read(path))
-
-
-def test_every_row_of_kinetics_400_has_a_place_of_its_own(shared_data):
-    given = list(kinetics_csv.read(shared_data / "annotations" / "k400_val.csv"))
-    labels = LabelMap.from_labels(row.annotation.label for row in given)
-    planned = arrange(given, labels, clips_per_shard=64, split="val")
-    assert (
-        len(planned)
-        == len({(row.shard, row.index) for row in planned})
-        == len({row.clip_id for row in planned})
-        == 19_906
-    )
-    assert all(isinstance(row, PlannedRow) for row in planned)
-    # The first shards are a fair sample: no class crowds them.
-    assert max(Counter(row.label for row in planned[:640]).values()) < 12

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 import small_dataset
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.dataset import folder, labels, recipe_file, tools
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.dataset.recipe import Recipe

@@ -7,7 +7,7 @@ import small_dataset
 from small_dataset import ledger_row, record_of, row
 
 import kinetics_prep
-from kinetics_prep.annotations.published import Published
+from kinetics_prep.annotations.published import PublishedDataset
 from kinetics_prep.dataset import manifest, plan, status
 from kinetics_prep.dataset.prepared import open_dataset
 from kinetics_prep.dataset.shards import assemble
@@ -96,8 +96,8 @@ def test_a_split_of_no_row_is_no_division_by_zero():
 
 
 def test_numbers_are_set_against_those_published():
-    one = Published("Kinetics-400", 400, "x", {"val": 20_000}, "files")
-    other = Published("Kinetics-400 again", 400, "x", {"val": 10_000}, "files")
+    one = PublishedDataset("Kinetics-400", 400, "x", {"val": 20_000}, "files")
+    other = PublishedDataset("Kinetics-400 again", 400, "x", {"val": 10_000}, "files")
     found = status.SplitStatus("val", 10_000, written=5_000, published=[one, other])
     lines = list(status.describe([found], ()))
     assert lines[1] == (

@@ -3,7 +3,7 @@ import pytest
 pytest.importorskip("keras")
 
 from kinetics_prep.annotations import published
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.errors import BadOption
 from kinetics_prep.models import kinetics400
 

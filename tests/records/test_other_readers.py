@@ -15,7 +15,7 @@ import pytest
 from conftest import plan_row, write_video
 from PIL import Image
 
-from kinetics_prep.annotations.annotation import LabelMap
+from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.records import tfrecord
 from kinetics_prep.records.features import FEATURES

@@ -1,18 +1,51 @@
-"""Annotation formats. A format is one file here and one row in `ANNOTATION_FORMATS`; the tests find it by its row.
+"""Annotation formats. A format is one file here and one row in `ANNOTATION_FORMATS`; the tests find it by its row."""
 
-Each is a module with
-
-* `recognises(path) -> bool`: whether the content looks like it;
-* `read(path, default_split) -> Iterator[Row]`: one `Row` for every annotation in the file, readable or not;
-* if labels may be numbers, `with_names(path, rows, labels) -> Iterator[Row]`: with what the label map calls them.
-"""
-
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from kinetics_prep.annotations.formats import activitynet_json, hmdb51, kinetics_csv, kinetics_json, path_list, ucf101
+from kinetics_prep.annotations.label_map import LabelMap
+from kinetics_prep.annotations.rows import Row
 from kinetics_prep.errors import BadAnnotations
 
-ANNOTATION_FORMATS = {
+
+class AnnotationFormat(Protocol):
+    """A module that reads annotation files of one format."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the content of a file looks like this format.
+
+        Raises:
+          BadAnnotations: if the file begins like this format and is damaged.
+          OSError: if the file cannot be read.
+        """
+
+    def read(self, path: Path, default_split: str | None = None) -> Iterator[Row]:
+        """Yields a row for every annotation in a file, readable or not.
+
+        Args:
+          default_split: the split of rows that do not name one.
+
+        Raises:
+          BadAnnotations: if the file as a whole is not of this format, or holds no annotation.
+          OSError: if the file cannot be read.
+        """
+
+
+@runtime_checkable
+class NumberedLabels(Protocol):
+    """A module that reads a format whose labels may be class ids."""
+
+    def with_names(self, path: Path, rows: Iterable[Row], labels: LabelMap | None) -> Iterator[Row]:
+        """Yields the rows of a file with labels in place of class ids.
+
+        Raises:
+          BadAnnotations: if there are class ids and no label map.
+        """
+
+
+ANNOTATION_FORMATS: dict[str, AnnotationFormat] = {
     "activitynet-json": activitynet_json,
     "kinetics-json": kinetics_json,
     "ucf101": ucf101,
@@ -20,21 +53,21 @@ ANNOTATION_FORMATS = {
     "path-list": path_list,
     "kinetics-csv": kinetics_csv,
 }
-"""In the order in which a file is tried."""
+"""In the order in which `detect` tries them."""
 
 _SHOWN_BYTES = 100
 
 
 def detect(path: Path) -> str:
-    """The name of a file's format, by its content.
+    """Returns the name of a file's format, judged by its content.
 
     Raises:
-      BadAnnotations: if it has none of them; the message shows how the file begins.
-      OSError: if it cannot be read.
+      BadAnnotations: if no format recognises the file; the message shows how the file begins.
+      OSError: if the file cannot be read.
     """
     for name, module in ANNOTATION_FORMATS.items():
         if module.recognises(path):
             return name
     with open(path, "rb") as file:
-        begins = file.read(_SHOWN_BYTES)
-    raise BadAnnotations(f"{path} is none of {', '.join(ANNOTATION_FORMATS)}; it begins {begins!r}")
+        beginning = file.read(_SHOWN_BYTES)
+    raise BadAnnotations(f"{path} is none of {', '.join(ANNOTATION_FORMATS)}; it begins {beginning!r}")

@@ -1,7 +1,7 @@
-"""The official splits of HMDB-51, a file a class and split: `brush_hair_test_split1.txt` with lines `name.avi 1`.
+"""The official splits of HMDB-51, one file per class and split: `brush_hair_test_split1.txt` has lines `name.avi 1`.
 
-1 is train, 2 is test, 0 is neither in this split. The class is what the file's name begins with; a clip is a whole
-video. All 51 files of a split are given together: `--annotations splits/*_test_split1.txt`.
+1 is train, 2 is test, 0 is neither in this split. The file's name begins with the class. A clip is a whole video. The
+51 files of a split are given together: `--annotations splits/*_test_split1.txt`.
 """
 
 import re
@@ -19,25 +19,29 @@ _SPLITS = {"0": None, "1": "train", "2": "test"}
 
 
 def recognises(path: Path) -> bool:
-    """Whether name and first lines look like it."""
-    return _NAME.fullmatch(path.name) is not None and lines.are_like(path, _LINE)
+    """Whether the name and the first lines of a file look like this format."""
+    return _NAME.fullmatch(path.name) is not None and lines.first_lines_match(path, _LINE)
 
 
 def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
-    """A row for each line that belongs to train or test.
+    """Yields a row for each line that belongs to train or test.
+
+    Args:
+      default_split: the split of unreadable rows.
 
     Raises:
-      BadAnnotations: if the file's name does not say the class; if there is no such line.
+      BadAnnotations: if the file's name does not contain the class, or if there is no such line.
     """
     name = _NAME.fullmatch(path.name)
     if not name:
         raise BadAnnotations(f"{path}: expected a name like brush_hair_test_split1.txt, which says the class")
+    label = name["label"]
 
-    def annotation(text: str) -> Annotation | None:
+    def parse(text: str) -> Annotation | None:
         match = _LINE.fullmatch(text)
         if not match:
             raise MalformedRow(f"line is {text!r:.200}, expected one like name.avi 1")
         split = _SPLITS[match["split"]]
-        return split and Annotation(match["id"], 0.0, None, split, name["label"])
+        return Annotation(match["id"], 0.0, None, split, label) if split else None
 
-    return lines.rows(path, default_split, annotation)
+    return lines.rows(path, default_split, parse)

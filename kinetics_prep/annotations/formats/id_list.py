@@ -1,5 +1,6 @@
-"""Lists of bare video ids, one a line, that pick rows out of other annotation files: Mini-Kinetics-200 is one, of
-Kinetics-400. What is behind an id on its line is not read.
+"""Lists of video ids, one per line, that pick rows out of annotation files: Mini-Kinetics-200 is such a list.
+
+The rest of a line, behind the id, is not read.
 """
 
 from collections.abc import Iterator
@@ -11,25 +12,26 @@ from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 
 def read(path: Path) -> Iterator[tuple[str | None, UnreadableRow]]:
-    """The ids of a list, and with each the row that stands for it where no annotation file has it.
+    """Yields each id of a list with the row that reports it as missing, for `RowStore.keep`.
 
-    Where a line cannot be read there is None, and the row that says why.
+    For a line that cannot be read, yields None with the row that says why.
 
     Raises:
       BadAnnotations: if the list holds no id.
-      OSError: if it cannot be read.
+      OSError: if the list cannot be read.
     """
-    found = False
+    is_empty = True
     for number, line in lines.numbered(path):
-        found, media_id = True, None
+        is_empty = False
+        media_id = None
         try:
-            words = lines.text_of(line).split()
-            if not words:  # a space of Unicode's
+            words = lines.decode(line).split()
+            if not words:  # only spaces that Unicode knows and ASCII does not
                 raise MalformedRow("there is no id on this line")
             media_id = words[0]
             error = MalformedRow(f"{media_id!r:.220} is in none of the annotation files")
         except MalformedRow as unreadable:
             error = unreadable
         yield media_id, UnreadableRow(path.name, number, lines.located(path, number, error))
-    if not found:
+    if is_empty:
         raise BadAnnotations(f"{path} holds no id")

@@ -1,51 +1,66 @@
-"""What the JSON formats share: a map from video ids to what is said of each, read entry by entry.
+"""The part that the JSON formats share: a map from video ids to entries, read entry by entry.
 
     "-3B32lodo2M": {"annotations": {"label": "abseiling", "segment": [59.0, 69.0]}, "subset": "train", ...}
 
-`annotations` is one or a list of them. Such files have half a million entries, so they are never in memory whole; and a
-key that stands there twice is read twice, where Python's own reader would silently keep the second.
+The value of `annotations` is one annotation or a list of them. Such files have half a million entries, so they are
+never in memory as a whole. A key that occurs twice is read twice, where Python's own reader silently keeps only the
+second.
 """
 
 import codecs
 import contextlib
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import ijson
 
-from kinetics_prep.annotations.annotation import Annotation, split_named
+from kinetics_prep.annotations.annotation import Annotation, parse_split
 from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
 
 _BEGINNING_BYTES = 4096
+_JSON_NAMES = {dict: "a map", str: "a text"}
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 100
+
+_Value = TypeVar("_Value", dict, str)
 
 
 def read(path: Path, place: str, default_split: str | None) -> Iterator[Row]:
-    """A row for each annotation of each entry of the map at `place` in the file, "" for the whole.
+    """Yields a row for each annotation of each entry.
 
-    A row's line is its number in the file, counted from 1.
+    A row's `line` is the number of its annotation in the file, from 1.
+
+    Args:
+      place: the key whose value is the map of entries; "" if the whole file is the map.
+      default_split: the split of entries without a subset.
 
     Raises:
-      BadAnnotations: if the file is not JSON, or holds no entry; or no split and there is no default.
+      BadAnnotations: if the file is not JSON, or holds no entry.
     """
-    number = 0
+    count = 0
     for media_id, entry in _entries(path, place):
-        for row in _rows(path, number, media_id, entry, default_split):
-            number += 1
+        for row in _rows(path, count + 1, media_id, entry, default_split):
+            count += 1
             yield row
-    if number == 0:
+    if count == 0:
         raise BadAnnotations(f"{path} holds no annotation row")
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file begins as JSON does."""
+    """Whether a file begins like JSON."""
     with _opened(path) as file:
         return file.read(_BEGINNING_BYTES).lstrip()[:1] in (b"{", b"[")
 
 
 def keys(path: Path) -> Iterator[tuple[str, ...]]:
-    """The keys at the top of a file, and behind each, with it before them, those of the map that it leads to."""
+    """Yields each key at the top of a file as `(key,)`, then the keys of the map that is its value as `(key, inner)`.
+
+    Raises:
+      BadAnnotations: if the file is not JSON.
+    """
     top = None
     with _opened(path) as file:
         try:
@@ -61,6 +76,7 @@ def keys(path: Path) -> Iterator[tuple[str, ...]]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file behind its byte order mark, if it has one."""
     with open(path, "rb") as file:
         if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
             file.seek(0)
@@ -77,50 +93,74 @@ def _entries(path: Path, place: str) -> Iterator[tuple[str, object]]:
             raise _not_json(path, media_id, error) from None
 
 
-def _not_json(path: Path, last: str | None, error: Exception) -> BadAnnotations:
-    where = "at its beginning" if last is None else f"behind {last!r:.220}"
+def _not_json(path: Path, last_key: str | None, error: Exception) -> BadAnnotations:
+    where = "at its beginning" if last_key is None else f"behind {last_key!r:.220}"
     return BadAnnotations(f"{path} is not JSON {where}: {str(error).splitlines()[0]}")
 
 
 def _rows(path: Path, number: int, media_id: str, entry: object, default_split: str | None) -> Iterator[Row]:
+    """Yields the rows of an entry, of which the first has the given number."""
     split = default_split
     try:
-        entry = _expected(entry, dict, "an entry")
-        if "subset" in entry:
-            split = split_named(_expected(entry["subset"], str, "subset"))
-        elif default_split is None:
-            raise MalformedRow("there is no subset; say which split it is with --split")
-        found = entry.get("annotations")
-        found = found if isinstance(found, list) else [found]
-        if found in ([], [None]):
-            raise MalformedRow("there is no annotation, so no time")
+        entry = _expect(entry, dict, "an entry")
+        split = _split(entry, default_split)
+        annotations = _annotations(entry)
     except MalformedRow as error:
-        yield UnreadableRow(path.name, number + 1, _located(path, number + 1, media_id, error), split)
+        yield UnreadableRow(path.name, number, _located(path, number, media_id, error), split)
         return
-    for further, said in enumerate(found, number + 1):
+    for line, annotation in enumerate(annotations, number):
         try:
-            yield ReadableRow(path.name, further, _annotation(media_id, said, split))
+            yield ReadableRow(path.name, line, _annotation(media_id, annotation, split))
         except MalformedRow as error:
-            yield UnreadableRow(path.name, further, _located(path, further, media_id, error), split)
+            yield UnreadableRow(path.name, line, _located(path, line, media_id, error), split)
 
 
-def _annotation(media_id: str, said: object, split: str) -> Annotation:
-    said = _expected(said, dict, "an annotation")
-    segment = said.get("segment")
-    is_pair = isinstance(segment, list) and len(segment) == 2
-    if not is_pair or not all(isinstance(value, float | int) and not isinstance(value, bool) for value in segment):
-        raise MalformedRow(f"segment is {segment!r:.100}, expected two numbers of seconds")
-    label = said.get("label")
+def _split(entry: dict, default_split: str | None) -> str:
+    if "subset" in entry:
+        return parse_split(_expect(entry["subset"], str, "subset"))
+    if default_split is None:
+        raise MalformedRow("there is no subset; say which split it is with --split")
+    return default_split
+
+
+def _annotations(entry: dict) -> list[object]:
+    annotations = entry.get("annotations")
+    if annotations in (None, [], [None]):
+        raise MalformedRow("there is no annotation, so no time")
+    return annotations if isinstance(annotations, list) else [annotations]
+
+
+def _annotation(media_id: str, value: object, split: str) -> Annotation:
+    annotation = _expect(value, dict, "an annotation")
+    start_seconds, end_seconds = _segment(annotation.get("segment"))
+    label = annotation.get("label")
     if label is not None:
-        label = _expected(label, str, "label").strip()
-    return Annotation(media_id, float(segment[0]), float(segment[1]), split, label)
+        label = _expect(label, str, "label").strip()
+    return Annotation(media_id, start_seconds, end_seconds, split, label)
 
 
-def _expected(value: object, kind: type, what: str):
+def _segment(value: object) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
+        raise MalformedRow(f"segment is {_brief(value)}, expected two numbers of seconds")
+    try:
+        return float(value[0]), float(value[1])
+    except OverflowError:  # ijson without its C library reads integers of any length
+        raise MalformedRow("segment holds a number of seconds that is too large") from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)
+
+
+def _expect(value: object, kind: type[_Value], name: str) -> _Value:
     if not isinstance(value, kind):
-        words = {dict: "a map", str: "a text"}
-        raise MalformedRow(f"{what} is {value!r:.100}, expected {words[kind]}")
+        raise MalformedRow(f"{name} is {_brief(value)}, expected {_JSON_NAMES[kind]}")
     return value
+
+
+def _brief(value: object) -> str:
+    """The beginning of a value. Python's own repr fails if lists are nested more deeply than calls can be."""
+    return f"{_BRIEF.repr(value):.100}"
 
 
 def _located(path: Path, number: int, media_id: str, error: MalformedRow) -> MalformedRow:

@@ -1,19 +1,19 @@
 """The CSV files of Kinetics-400/600/700 and their mirrors, in all their variants.
 
-With a header its names decide; the columns may stand in any order and others are ignored:
+If there is a header, its names decide: the columns may have any order, and other columns are ignored:
 
     label,youtube_id,time_start,time_end,split,is_cc      Kinetics-400 train and val
     youtube_id,time_start,time_end,split                  test sets without labels
     label,youtube_id,time_start,time_end,split            Kinetics-600/700, CVDF ("validate")
 
-Without a header the number of columns decides, in the same three orders.
+If there is none, the number of columns decides which of the three orders they have.
 """
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinetics_prep.annotations.annotation import Annotation, split_named
+from kinetics_prep.annotations.annotation import Annotation, parse_split
 from kinetics_prep.annotations.formats import json_entries, lines
 from kinetics_prep.annotations.rows import ReadableRow, Row, UnreadableRow
 from kinetics_prep.errors import BadAnnotations, MalformedRow
@@ -27,20 +27,21 @@ _WITHOUT_HEADER = {
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file is text of some kind; what is wrong with it otherwise, `read` says best."""
+    """Whether a file is not JSON. Any other content is accepted, since `read` has the best messages."""
     return not json_entries.is_json(path)
 
 
 def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
-    """Reads every row of a file; blank lines are no rows.
+    """Yields a row for every line of a file that is not blank.
 
     Args:
-      default_split: for files that have no split column.
+      default_split: the split of files that have no split column.
 
     Raises:
-      BadAnnotations: if the columns cannot be told; the message names the file and line.
+      BadAnnotations: if it is not clear what the columns are; the message names the file and line.
     """
-    columns, first_error = None, None
+    columns: tuple[str, ...] | None = None
+    first_error: MalformedRow | None = None
     for number, line in lines.numbered(path):
         try:
             cells = _cells(line)
@@ -54,20 +55,21 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
             _expect_split(path, number, columns, default_split)
             if is_header:
                 continue
-        yield _row(path, number, dict(zip(columns, cells)), len(cells), len(columns), default_split)
+        yield _row(path, number, columns, cells, default_split)
     if columns is None:
         raise BadAnnotations(f"{path} holds no annotation row" + (f": {first_error}" if first_error else ""))
 
 
 def _cells(line: bytes) -> list[str]:
-    # Line by line: a stray quote would otherwise swallow the rows after it.
+    # One line at a time: otherwise a stray quote would swallow the rows after it.
     try:
-        return [cell.strip() for cell in next(csv.reader([lines.text_of(line)], strict=True))]
+        return [cell.strip() for cell in next(csv.reader([lines.decode(line)], strict=True))]
     except csv.Error as error:
         raise MalformedRow(f"not a row of CSV: {error}") from None
 
 
 def _columns(path: Path, number: int, cells: list[str]) -> tuple[tuple[str, ...], bool]:
+    """The names of the columns, given the cells of the first row, and whether this row is a header."""
     names = tuple(cell.lower() for cell in cells)
     if any(name in names for name in _REQUIRED):
         missing = [name for name in _REQUIRED if name not in names]
@@ -87,12 +89,13 @@ def _expect_split(path: Path, number: int, columns: tuple[str, ...], default_spl
         raise BadAnnotations(f"{path}:{number}: there is no split column; say which it is with --split")
 
 
-def _row(path, number, values: dict[str, str], found: int, expected: int, default_split) -> Row:
+def _row(path: Path, number: int, columns: tuple[str, ...], cells: list[str], default_split: str | None) -> Row:
+    values = dict(zip(columns, cells))
     split = None if "split" in values else default_split
     try:
-        if found != expected:
-            raise MalformedRow(f"expected {expected} columns, found {found}")
-        split = split_named(values["split"]) if "split" in values else default_split
+        if len(cells) != len(columns):
+            raise MalformedRow(f"expected {len(columns)} columns, found {len(cells)}")
+        split = split or parse_split(values["split"])
         annotation = Annotation(
             media_id=values["youtube_id"],
             start_seconds=_seconds(values["time_start"], "time_start"),

@@ -9,11 +9,12 @@ from kinetics_prep.annotations.rows import Row
 
 
 def recognises(path: Path) -> bool:
-    """Whether the first thing in a file of JSON is an entry."""
+    """Whether the first value in a JSON file is an entry."""
     if not json_entries.is_json(path):
         return False
-    first = itertools.takewhile(lambda keys: len(keys) == 2, itertools.islice(json_entries.keys(path), 1, None))
-    return any(key in ("annotations", "subset") for _, key in first)
+    after_first = itertools.islice(json_entries.keys(path), 1, None)
+    keys_of_entry = itertools.takewhile(lambda keys: len(keys) == 2, after_first)
+    return any(key in ("annotations", "subset") for _, key in keys_of_entry)
 
 
 def read(path: Path, default_split: str | None = None) -> Iterator[Row]:

@@ -2,8 +2,8 @@
 
     ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1
 
-The class is the folder's name. The number, which test lists do not have, is not used: class ids are places among the
-sorted labels, from 0. A clip is a whole video.
+The folder's name is the class. The number, which test lists do not have, is not used: a class id is the place of the
+label among the sorted labels, from 0. A clip is a whole video.
 """
 
 import re
@@ -19,21 +19,24 @@ _LINE = re.compile(r"(?P<label>\w+)/(?P<id>v_[^/\s]+)\.(?:avi|mp4)(?:\s+\d{1,3})
 
 
 def recognises(path: Path) -> bool:
-    """Whether the first lines look like it."""
-    return lines.are_like(path, _LINE)
+    """Whether the first lines of a file look like this format."""
+    return lines.first_lines_match(path, _LINE)
 
 
 def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
-    """A row for each line. The split is what the file's name begins with, if that is train or test.
+    """Yields a row for each line.
+
+    Args:
+      default_split: the split if the file's name does not begin with train or test.
 
     Raises:
-      BadAnnotations: if neither the name nor `default_split` says which split it is; if there is no line.
+      BadAnnotations: if neither the name nor `default_split` gives the split, or if there is no line.
     """
     split = next((name for name in ("train", "test") if path.name.lower().startswith(name)), default_split)
     if split is None:
         raise BadAnnotations(f"{path}: its name does not say which split it is; say so with --split")
 
-    def annotation(text: str) -> Annotation:
+    def parse(text: str) -> Annotation:
         match = _LINE.fullmatch(text)
         if not match:
             raise MalformedRow(
@@ -41,4 +44,4 @@ def read(path: Path, default_split: str | None = None) -> Iterator[Row]:
             )
         return Annotation(match["id"], 0.0, None, split, match["label"])
 
-    return lines.rows(path, split, annotation)
+    return lines.rows(path, split, parse)

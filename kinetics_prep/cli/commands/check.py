@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from kinetics_prep.annotations import check, selection
+from kinetics_prep.annotations import check, label_map, selection
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.cli import flags
 from kinetics_prep.cli.exit_codes import INVALID, OK
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Prints what annotation files hold."""
-    labels = selection.read_labels(arguments.labels) if arguments.labels else None
+    labels = label_map.read_labels(arguments.labels) if arguments.labels else None
     paths = tuple(arguments.annotations)
     with RowStore() as rows:
         files = selection.read_annotations(rows, paths, arguments.split, arguments.dataset, labels)

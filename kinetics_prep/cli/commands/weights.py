@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinetics_prep.annotations import selection
+from kinetics_prep.annotations import label_map
 from kinetics_prep.cli.exit_codes import OK
 from kinetics_prep.cli.keras_backend import load_keras
 from kinetics_prep.cli.notices import notices
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    labels = selection.read_labels(arguments.labels).labels if arguments.labels else None
+    labels = label_map.read_labels(arguments.labels).labels if arguments.labels else None
     load_keras()
     from kinetics_prep.models import foreign, weights
 
