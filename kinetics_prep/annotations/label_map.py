@@ -44,7 +44,7 @@ class LabelMap:
         """
         labels = [line.strip() for line in text.removeprefix("\ufeff").rstrip().split("\n")]
         if not all(labels) or any(map(breaks_lines, labels)):
-            raise BadOption("label map must hold one label a line, no control character and no blank line between")
+            raise BadOption("label map must hold one label per line, no control character and no blank line between")
         return cls(tuple(labels))
 
     def text(self) -> str:

@@ -76,24 +76,60 @@ def arrange(
 
     Args:
       rows: in the order of a plan, as `RowStore.by_clip` returns them.
+      split: becomes the split of rows whose own split cannot be read.
       labels: gives the class ids; rows whose label is missing are refused.
       limit: takes only the first rows of that order, which is a fair sample of the classes.
     """
-    for position, (row, error) in enumerate(itertools.islice(_judge(rows, labels), limit)):
-        yield _plan_row(divmod(position, clips_per_shard), row, error, split, labels)
-
-
-def _judge(rows: Iterable[Row], labels: LabelMap) -> Iterator[tuple[Row, ClipError | None]]:
-    """Yields each row, and the reason to refuse it, None for a row to be prepared."""
     first: ReadableRow | None = None
-    for row in rows:
+    for position, row in enumerate(itertools.islice(rows, limit)):
+        shard, index = divmod(position, clips_per_shard)
         if isinstance(row, UnreadableRow):
-            yield row, row.error
+            yield _refuse_unreadable(row, shard, index, split)
         elif first is not None and row.clip_id == first.clip_id:  # in this order the rows of a clip follow each other
-            yield row, _duplicate(row, first)
+            yield _refuse(_plan(row, shard, index, labels), _duplicate(row, first))
         else:
             first = row
-            yield row, _unknown_label(row, labels)
+            planned, error = _plan(row, shard, index, labels), _unknown_label(row, labels)
+            yield planned if error is None else _refuse(planned, error)
+
+
+def _plan(row: ReadableRow, shard: int, index: int, labels: LabelMap) -> PlannedRow:
+    annotation, label = row.annotation, row.annotation.label
+    return PlannedRow(
+        shard=shard,
+        index=index,
+        clip_id=row.clip_id,
+        media_id=annotation.media_id,
+        label=label,
+        label_index=labels.index(label) if label is not None and label in labels else None,
+        split=annotation.split,
+        start_seconds=annotation.start_seconds,
+        end_seconds=annotation.end_seconds,
+        annotation_file=row.file,
+        annotation_line=row.line,
+    )
+
+
+def _refuse(planned: PlannedRow, error: ClipError) -> RefusedRow:
+    return RefusedRow(**vars(planned), refusal_reason=error.reason, refusal_message=str(error))
+
+
+def _refuse_unreadable(row: UnreadableRow, shard: int, index: int, split: str) -> RefusedRow:
+    return RefusedRow(
+        shard=shard,
+        index=index,
+        clip_id=row.clip_id,
+        media_id=None,
+        label=None,
+        label_index=None,
+        split=split,
+        start_seconds=None,
+        end_seconds=None,
+        annotation_file=row.file,
+        annotation_line=row.line,
+        refusal_reason=row.error.reason,
+        refusal_message=str(row.error),
+    )
 
 
 def _unknown_label(row: ReadableRow, labels: LabelMap) -> UnknownLabel | None:
@@ -107,29 +143,3 @@ def _unknown_label(row: ReadableRow, labels: LabelMap) -> UnknownLabel | None:
 
 def _duplicate(row: ReadableRow, first: ReadableRow) -> DuplicateRow:
     return DuplicateRow(f"{row.file}:{row.line}: the same video and times stand in {first.file}:{first.line}")
-
-
-def _plan_row(place: tuple[int, int], row: Row, error: ClipError | None, split: str, labels: LabelMap) -> PlanRow:
-    shard, index = place
-    if isinstance(row, UnreadableRow):
-        reason, message = row.error.reason, str(row.error)
-        return RefusedRow(
-            shard, index, row.clip_id, None, None, None, split, None, None, row.file, row.line, reason, message
-        )
-    annotation, label = row.annotation, row.annotation.label
-    planned = PlannedRow(
-        shard=shard,
-        index=index,
-        clip_id=row.clip_id,
-        media_id=annotation.media_id,
-        label=label,
-        label_index=labels.index(label) if label is not None and label in labels else None,
-        split=split,
-        start_seconds=annotation.start_seconds,
-        end_seconds=annotation.end_seconds,
-        annotation_file=row.file,
-        annotation_line=row.line,
-    )
-    if error is None:
-        return planned
-    return RefusedRow(**vars(planned), refusal_reason=error.reason, refusal_message=str(error))

@@ -140,7 +140,7 @@ def read_annotations(
         return files
     first = store.first_row()
     if not isinstance(first, UnreadableRow):
-        raise BadAnnotations(f"--annotations {', '.join(paths)}: a header, and no row under it")
+        raise BadAnnotations(f"--annotations {', '.join(paths)}: a header and no rows")
     count = sum(file.rows for file in files)
     raise BadAnnotations(f"none of the {count} rows can be read; the first: {first.error}")
 

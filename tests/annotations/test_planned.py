@@ -237,6 +237,11 @@ def test_an_unreadable_row_is_planned_as_a_refusal():
     )
 
 
+def test_a_row_whose_split_cannot_be_read_gets_that_of_the_plan():
+    plan = arrange([unreadable(1), unreadable(2, "val"), row("a", split="val", line=3)], split="val")
+    assert {(planned.annotation_line, planned.split) for planned in plan} == {(1, "val"), (2, "val"), (3, "val")}
+
+
 def test_every_row_is_planned_once():
     given = [*rows(9), row("video3", line=20), row("a", "yodelling", line=21), unreadable(22), unreadable(23)]
     assert sorted(planned.annotation_line for planned in arrange(given)) == [*range(1, 10), 20, 21, 22, 23]

@@ -242,7 +242,7 @@ def test_a_missing_file_and_a_folder_are_named(store, tmp_path):
 
 
 def test_a_header_alone_is_refused(store, write):
-    with pytest.raises(BadAnnotations, match="a header, and no row under it"):
+    with pytest.raises(BadAnnotations, match="a header and no rows$"):
         read_annotations(store, (write(),), None, None)
 
 
