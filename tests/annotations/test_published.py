@@ -13,7 +13,7 @@ from kinetics_prep.annotations.rows import ReadableRow, Row
 from kinetics_prep.annotations.selection import read_annotations, rows_of_split
 from kinetics_prep.cli import OK, main
 from kinetics_prep.dataset import ledger, plan
-from kinetics_prep.dataset.shards import Layout
+from kinetics_prep.dataset.layout import Layout
 
 
 def labels_of(shared_data: Path, version: int) -> list[str]:
