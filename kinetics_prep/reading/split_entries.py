@@ -136,7 +136,7 @@ def read_entries(layout: Layout, shard: dict, format: str, labels: LabelMap) -> 
         raise CorruptShard(f"{path} has {len(written)} rows written, dataset.json says {len(offsets)}")
     for row, begin, end in zip(written, offsets, ends):
         size = row["frames"], row["height"], row["width"]
-        if None in size or not 0 <= begin <= end <= described["bytes"]:
+        if None in size or not begin <= end <= described["bytes"]:
             raise CorruptShard(f"{path} does not say how large {row['clip_id']} is, or dataset.json where it is stored")
         yield row["clip_id"], (begin, end - begin, _class_id(row["label"], labels, path), *size)
 

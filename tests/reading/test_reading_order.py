@@ -95,6 +95,7 @@ def test_orders_differ_by_seed_and_look_uniform():
         ({"clips": 1, "batch": 4, "processes": 3}, "a batch of 4 cannot be shared among 3 processes"),
         ({"clips": 1, "batch": 4, "process": 2, "processes": 2}, "process 2 of 2: expected 0 to 1"),
         ({"clips": 1, "batch": 4, "seed": -1}, "seed is -1"),
+        ({"clips": 1, "batch": 4, "seed": 2**64}, "expected 0 to 2.64 - 1"),
     ],
 )
 def test_impossible_orders_are_refused(settings, message):

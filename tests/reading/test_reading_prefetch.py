@@ -91,6 +91,28 @@ def test_batches_can_be_requested_in_any_order_and_from_many_threads():
     assert_same([received[k] for k in range(8)], expected)
 
 
+def test_two_threads_never_begin_batches_at_once(monkeypatch):
+    begin, active, most, overlap = Prefetcher._begin, [0], [0], threading.Event()
+
+    def noted(self, step):
+        active[0] += 1
+        most[0] = max(most[0], active[0])
+        if active[0] > 1:
+            overlap.set()
+        overlap.wait(0.05)  # time for another thread to come, if nothing keeps it out
+        active[0] -= 1
+        return begin(self, step)
+
+    monkeypatch.setattr(Prefetcher, "_begin", noted)
+    batches = Prefetcher(reader(), 0, 4, threads=2)
+    threads = [threading.Thread(target=batches.__getitem__, args=(k,)) for k in (0, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+
+
 def test_a_step_that_is_not_there_is_an_index_error():
     batches = Prefetcher(reader(), 2, 3)
     assert len(batches) == 3
@@ -173,6 +195,13 @@ def test_a_batch_that_is_still_used_is_not_overwritten(format):
     gc.collect()
     read(clips, first_step=1, steps=6)
     np.testing.assert_array_equal(part, before)
+
+
+def test_freed_memory_is_kept_in_the_process(monkeypatch):
+    calls = []
+    monkeypatch.setattr(prefetch, "keep_freed_memory", lambda: calls.append("kept"))
+    Prefetcher(reader(), 0, 1)
+    assert calls == ["kept"]
 
 
 def test_the_memory_of_a_batch_that_is_gone_is_used_again(monkeypatch):

@@ -105,6 +105,21 @@ def test_short_clips_are_looped(format):
         assert (pixels[:, 8] != pixels[:, 7]).any()  # a clamped window would repeat the last frame
 
 
+def test_each_wanted_image_of_a_looped_clip_is_requested_once(format, monkeypatch):
+    clips, requests = ClipIndex.open(folder(), "val", format), []
+    read_part = CLIP_READERS[format].read_part
+
+    def noted(clip, wanted, verify=True):
+        requests.append((clip.frames, wanted))
+        return read_part(clip, wanted, verify)
+
+    monkeypatch.setattr(CLIP_READERS[format], "read_part", noted)
+    read(clips, CENTRE, Once(len(clips), 4), steps=1)
+    assert len(requests) == 4
+    for frames, wanted in requests:
+        assert wanted == {"rgb": list(range(frames)), "flow": list(range(frames))}
+
+
 def test_frames_that_are_much_too_large_are_shrunk(format):
     clips = ClipIndex.open(folder(), "train", format)
     sampler = Sampler({"rgb": np.arange(4)}, 12, train=False)
@@ -219,7 +234,9 @@ def test_the_next_clip_of_the_order_stands_in_for_a_corrupt_one(format, tmp_path
                     np.testing.assert_array_equal(images[stream][k], expected[stream][place])
                 compared += 1
     assert compared >= 19
-    assert [(path, clip_id) for path, clip_id, _ in skipped.clips] == [(clips[3].path, clips.ids[3])]
+    ((path, clip_id, message),) = skipped.clips
+    assert (path, clip_id) == (clips[3].path, clips.ids[3])
+    assert "checksum" in message
     assert skipped.times >= 4  # once in each epoch
     assert len(skipped) == 1
 
