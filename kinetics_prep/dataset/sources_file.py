@@ -5,13 +5,13 @@ import json
 
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import BadOption
-from kinetics_prep.sources import Fetching, shown
+from kinetics_prep.sources import Fetching, without_password
 from kinetics_prep.storage.files import write_json
 
 
 def write_sources(layout: Layout, fetching: Fetching) -> None:
     """Writes sources.json; removes it if an address holds a password, which must not be kept."""
-    if any(shown(text) != text for text in fetching.videos):
+    if any(without_password(text) != text for text in fetching.videos):
         layout.sources.unlink(missing_ok=True)
         return
     content = {"version": 1, "videos": list(fetching.videos), "cache": fetching.cache}

@@ -28,7 +28,7 @@ from kinetics_prep.records.record import Record
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.runs.stopwatch import Stopwatch
 from kinetics_prep.sources import Fetched
-from kinetics_prep.sources.fetched import as_told
+from kinetics_prep.sources.fetched import with_source_name
 from kinetics_prep.storage.files import sha256_of
 
 SAME_LENGTH_SHARE = 0.15
@@ -120,7 +120,7 @@ def _prepare(row: PlannedRow, context: RunContext, stopwatch: Stopwatch, facts: 
     """The walk of one row. What is learnt on the way goes into `facts`, which survive an error."""
     recipe, annotation = context.recipe, row.annotation
     with stopwatch("seconds_fetch"):
-        cut = context.sources.bring(row, functools.partial(_cut, annotation, recipe, stopwatch, facts))
+        cut = context.sources.first_usable(row, functools.partial(_cut, annotation, recipe, stopwatch, facts))
     clip, fetched = cut.clip, cut.fetched
     facts |= {"taken_as_trimmed": cut.taken_as_trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
@@ -162,7 +162,7 @@ def _cut(
         with stopwatch("seconds_decode"):
             cut = _decode(annotation, fetched, recipe)
     except ClipError as error:
-        raise as_told(error, fetched.path, fetched.name, fetched.attempts) from None
+        raise with_source_name(error, fetched.path, fetched.name, fetched.attempts) from None
     if annotation.end_seconds is None and cut.clip.ends_early:  # a whole video ends where it should
         seconds = float(len(cut.clip) / cut.clip.fps)
         return dataclasses.replace(cut, seconds=seconds, clip=dataclasses.replace(cut.clip, ends_early=False))

@@ -34,7 +34,7 @@ def download_row(row: PlanRow, sources: Sources) -> DownloadRow:
     try:
         if isinstance(row, RefusedRow):
             raise BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
-        facts = sources.bring(row, _facts)
+        facts = sources.first_usable(row, _facts)
     except ClipError as error:
         facts = {"status": REFUSED, "reason": error.reason, "message": str(error)}
         facts |= {"again": error.again.value, "attempts": error.attempts}

@@ -8,7 +8,7 @@ Each is a class with
 * `has(row) -> bool`, and
 * `fetch(row) -> context manager of Fetched`: the video of one plan row, there until the context ends;
   one that is elsewhere has `host`, `gives_pieces`, `attempts_if_forbidden`, `origin(row)` and
-* `download(row, path, ask) -> Arrived`: one attempt; `Remote` gives it patience, pace and a cache.
+* `download(row, path, ask) -> Download`: one attempt; `Remote` gives it patience, pace and a cache.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from kinetics_prep.sources.cache import Cache
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching, Politeness
 from kinetics_prep.sources.folder import Folder
-from kinetics_prep.sources.http import HttpTemplate, shown
+from kinetics_prep.sources.http import HttpTemplate, without_password
 from kinetics_prep.sources.pace import Paces
 from kinetics_prep.sources.remote import Remote
 from kinetics_prep.sources.ytdlp import YtDlp
@@ -48,7 +48,7 @@ __all__ = [
     "Sources",
     "absolute",
     "open_sources",
-    "shown",
+    "without_password",
 ]
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def open_sources(fetching: Fetching, scratch: Path, reads_cache: bool = True) ->
         kind = _kind_of(text)
         source = SOURCES[kind].open(text, fetching, scratch)
         if source.is_remote:
-            source = Remote(source, kind, shown(text), fetching, paces, scratch, cache)
+            source = Remote(source, kind, without_password(text), fetching, paces, scratch, cache)
         places.append(source)
     return Sources(places)
 
@@ -90,8 +90,8 @@ def _kind_of(text: str) -> str:
         if kind.accepts(text):
             return name
     raise BadOption(
-        f"--videos {shown(text)!r}: expected a folder, a tar archive, an http(s) URL template, `youtube`, or `yt-dlp:` "
-        "and a URL template"
+        f"--videos {without_password(text)!r}: expected a folder, a tar archive, an http(s) URL template, `youtube`, "
+        "or `yt-dlp:` and a URL template"
     )
 
 
@@ -101,7 +101,7 @@ class Sources:
     def __init__(self, places: list):
         self.places = places
 
-    def bring(self, row: PlannedRow, use: Callable[[Fetched], T]) -> T:
+    def first_usable(self, row: PlannedRow, use: Callable[[Fetched], T]) -> T:
         """What `use` makes of the first file that it can make something of.
 
         A file that turns out to be no use, being damaged or too short, is one that its place has not.

@@ -29,6 +29,6 @@ class Fetched:
     """Whether it was downloaded just now."""
 
 
-def as_told(error: ClipError, path: Path, name: str, attempts: int) -> ClipError:
+def with_source_name(error: ClipError, path: Path, name: str, attempts: int) -> ClipError:
     """What is wrong with a file, with the name that it had where it came from rather than that of our copy."""
     return type(error)(str(error).replace(path.name, name), attempts)

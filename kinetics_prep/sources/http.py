@@ -37,9 +37,9 @@ from kinetics_prep.errors import (
     WrongContent,
 )
 from kinetics_prep.sources import cookies
-from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.partial import Partial
+from kinetics_prep.sources.source import Download
 
 _FIELDS = ("id", "start", "end", "split", "label")
 _KINDS = {
@@ -78,16 +78,16 @@ class HttpTemplate:
         self._names = names = _names(template)
         if "id" not in names or not set(names) <= set(_FIELDS):
             raise BadOption(
-                f"--videos {shown(template)!r}: expected {{id}} in it, and no field but {', '.join(_FIELDS)}"
+                f"--videos {without_password(template)!r}: expected {{id}} in it, and no field but {', '.join(_FIELDS)}"
             )
         self.template, self.fetching = template, fetching
         self.gives_pieces = "start" in names
         try:
             self.host = urllib.parse.urlsplit(self._format("x", 0, 10, "train", "x")).hostname or ""
         except (ValueError, IndexError, KeyError) as error:
-            raise BadOption(f"--videos {shown(template)!r} is not a template: {error}") from None
+            raise BadOption(f"--videos {without_password(template)!r} is not a template: {error}") from None
         if not self.host:
-            raise BadOption(f"--videos {shown(template)!r}: there is no host in it")
+            raise BadOption(f"--videos {without_password(template)!r}: there is no host in it")
         self._cookies = cookies.jar(fetching.cookies)
         self._threads = threading.local()
 
@@ -101,7 +101,7 @@ class HttpTemplate:
             return self._format(row.media_id, row.start_seconds, row.end_seconds, row.split, row.label)
         except ValueError as error:
             times = f"start {row.start_seconds} and end {row.end_seconds}"
-            raise BadAddress(f"{shown(self.template)} does not fit {times}: {error}", attempts=0) from None
+            raise BadAddress(f"{without_password(self.template)} does not fit {times}: {error}", attempts=0) from None
 
     def _format(self, media_id, start_seconds, end_seconds, split, label) -> str:
         """The address for these values, each quoted for a URL."""
@@ -114,9 +114,9 @@ class HttpTemplate:
 
     def origin(self, row: PlannedRow) -> str:
         """The address as it may be written down."""
-        return shown(self.address(row))
+        return without_password(self.address(row))
 
-    def download(self, row: PlannedRow, path: Path, ask: Callable[[str], None]) -> Arrived:
+    def download(self, row: PlannedRow, path: Path, ask: Callable[[str], None]) -> Download:
         """Downloads the video of a row to `path`, where nothing is before it is whole.
 
         What an earlier attempt got stands beside `path`, and is gone on from if the server says that it still holds
@@ -130,12 +130,12 @@ class HttpTemplate:
         """
         address = self.address(row)
         partial = Partial(path, address)
-        with _as_clip_errors(shown(address)):
+        with _as_clip_errors(without_password(address)):
             with self._answer(address, partial, ask) as answer:
-                notes = _receive(shown(address), answer, partial, self.fetching)
+                notes = _receive(without_password(address), answer, partial, self.fetching)
             partial.finish()
         name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path))
-        return Arrived(name or row.media_id, notes)
+        return Download(name or row.media_id, notes)
 
     @contextlib.contextmanager
     def _answer(self, address: str, partial: Partial, ask: Callable[[str], None]) -> Iterator[requests.Response]:
@@ -151,7 +151,7 @@ class HttpTemplate:
                     yield answer
                     return
             at = _joined(at, target)
-        raise BadAddress(f"{shown(address)}: over {_MOST_REDIRECTIONS} redirections")
+        raise BadAddress(f"{without_password(address)}: over {_MOST_REDIRECTIONS} redirections")
 
     def _session(self) -> requests.Session:
         # Sessions keep connections open, and are not made for several threads at once.
@@ -187,7 +187,7 @@ def _joined(address: str, target: str) -> str:
             return joined
     except ValueError:
         pass
-    raise BadAddress(f"{shown(address)} leads to {shown(target)!r:.200}")
+    raise BadAddress(f"{without_password(address)} leads to {without_password(target)!r:.200}")
 
 
 def _receive(here: str, answer: requests.Response, partial: Partial, fetching: Fetching) -> tuple[str, ...]:
@@ -280,7 +280,7 @@ def _blocks(here: str, answer: requests.Response, silence_seconds: float) -> Ite
             begun, received_bytes = time.monotonic(), 0
 
 
-def shown(address: str) -> str:
+def without_password(address: str) -> str:
     """An address without the password that it may hold."""
     return re.sub(r"(?<=://)[^/?#]*@", "", address)
 
@@ -289,4 +289,4 @@ def _names(template: str) -> list[str]:
     try:
         return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise BadOption(f"--videos {shown(template)!r} is not a template: {error}") from None
+        raise BadOption(f"--videos {without_password(template)!r} is not a template: {error}") from None

@@ -11,11 +11,11 @@ from pathlib import Path
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import Again, BotCheck, ClipError, Forbidden, Internal, RateLimited
 from kinetics_prep.media import video
-from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.cache import Cache, Kept
-from kinetics_prep.sources.fetched import Fetched, as_told
+from kinetics_prep.sources.fetched import Fetched, with_source_name
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.pace import LeftAlone, Pace, Paces
+from kinetics_prep.sources.source import Download
 from kinetics_prep.storage.files import room_needed, sha256_of
 
 
@@ -101,7 +101,7 @@ class Remote:
     def _begins_seconds(self, row: PlannedRow) -> float | None:
         return row.start_seconds if self.source.gives_pieces else None
 
-    def _arrive(self, row: PlannedRow, path: Path) -> tuple[Arrived, int]:
+    def _arrive(self, row: PlannedRow, path: Path) -> tuple[Download, int]:
         """Downloads to `path`, if need be at several attempts; returns their number too."""
         pace, attempt = self.paces.of(self.source.host), 0
         while True:
@@ -122,7 +122,7 @@ class Remote:
                     raise
             time.sleep(self.fetching.politeness.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
 
-    def _arrive_now(self, row: PlannedRow, path: Path, pace: Pace) -> Arrived:
+    def _arrive_now(self, row: PlannedRow, path: Path, pace: Pace) -> Download:
         """One attempt; the host's pace hears of it before anybody else may have the connection."""
         try:
             arrived = self.source.download(row, path, self.paces.wait)
@@ -151,4 +151,4 @@ def _expect_video(path: Path, name: str, attempts: int) -> None:
         video.probe(path)
     except ClipError as error:
         path.unlink(missing_ok=True)
-        raise as_told(error, path, name, attempts) from None
+        raise with_source_name(error, path, name, attempts) from None

@@ -35,8 +35,8 @@ from kinetics_prep.errors import (
     WrongContent,
 )
 from kinetics_prep.sources import cookies, ytdlp_errors
-from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.sources.source import Download
 from kinetics_prep.storage.files import is_full, room_needed
 
 PREFIX = "yt-dlp:"
@@ -100,7 +100,7 @@ class YtDlp:
         """The address as it may be written down."""
         return ytdlp_errors.tidy(self.address(row))
 
-    def download(self, row: PlannedRow, path: Path, ask: Callable[[str], None]) -> Arrived:
+    def download(self, row: PlannedRow, path: Path, ask: Callable[[str], None]) -> Download:
         """Downloads the whole video of a row to `path`, in one attempt; a failure leaves nothing there.
 
         Args:
@@ -121,7 +121,7 @@ class YtDlp:
                 suffix = self._download(address, row, path)
         except ClipError as refusal:
             raise type(refusal)(f"{ytdlp_errors.tidy(address)}: {refusal}") from None
-        return Arrived(f"{re.sub('[^A-Za-z0-9_-]', '_', row.media_id)[:100]}.{suffix}")
+        return Download(f"{re.sub('[^A-Za-z0-9_-]', '_', row.media_id)[:100]}.{suffix}")
 
     def _download(self, address: str, row: PlannedRow, path: Path) -> str:
         self.scratch.mkdir(parents=True, exist_ok=True)

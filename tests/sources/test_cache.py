@@ -10,7 +10,8 @@ from conftest import numbered_frames, plan_row, write_video
 from test_http import AT_ONCE
 
 from kinetics_prep.errors import BadOption, ClipError, NotFound, Truncated
-from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs.clip import prepare_row
+from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching, open_sources
 
 VIDEO = OTHER = b""
@@ -38,7 +39,7 @@ def sources(server, tmp_path):
 
 
 def content(sources, row=None) -> bytes:
-    return sources.bring(row or plan_row(), lambda fetched: fetched.path.read_bytes())
+    return sources.first_usable(row or plan_row(), lambda fetched: fetched.path.read_bytes())
 
 
 def refusal(sources, row=None) -> ClipError:
@@ -59,7 +60,7 @@ def test_a_file_is_asked_for_once_and_stands_under_its_sha256(server, sources, t
 def test_what_came_from_one_place_is_known_whatever_the_places(server, sources):
     server.says("/a/abc.mp4", loopback.file(VIDEO))
     content(sources("a"))
-    fetched = sources("b").bring(plan_row(), lambda fetched: fetched)
+    fetched = sources("b").first_usable(plan_row(), lambda fetched: fetched)
     assert (fetched.name, fetched.origin) == ("abc.mp4", f"{server.url}/a/abc.mp4")
     assert (fetched.source, fetched.attempts) == ("http", 1)
     assert content(sources()) == VIDEO  # no place but the cache
@@ -86,7 +87,9 @@ def test_pieces_of_a_video_are_files_of_their_own(server, tmp_path):
     for _ in range(2):
         places = open_sources(fetching, tmp_path / "scratch")
         for start, body in ((0.0, VIDEO), (10.0, OTHER)):
-            found = places.bring(plan_row("abc", start, start + 10), lambda f: (f.path.read_bytes(), f.begins_seconds))
+            found = places.first_usable(
+                plan_row("abc", start, start + 10), lambda f: (f.path.read_bytes(), f.begins_seconds)
+            )
             assert found == (body, start)
     assert len(server.requests) == 2
 
@@ -213,8 +216,8 @@ def test_a_file_that_is_no_use_is_looked_for_elsewhere(server, tmp_path, quick_r
     server.says("/html/abc.mp4", (200, {}, b"<html>no video either"))
     server.says("/good/abc.mp4", (200, {}, video))
     places = (str(tmp_path / "videos"), server.url + "/html/{id}.mp4", server.url + "/good/{id}.mp4")
-    workshop = prepare.Workshop(quick_recipe, "0" * 16, "{}", Fetching(places), str(tmp_path / "scratch"))
-    row, _ = prepare.settle(plan_row("abc", 1.0, 2.0), workshop)
+    context = RunContext(quick_recipe, "0" * 16, "{}", Fetching(places), str(tmp_path / "scratch"))
+    row, _ = prepare_row(plan_row("abc", 1.0, 2.0), context)
     assert (row.status, row.source, row.source_kind) == ("written", server.url + "/good/abc.mp4", "http")
 
 

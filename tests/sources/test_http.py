@@ -14,7 +14,8 @@ from conftest import numbered_frames, plan_row, write_video
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger
 from kinetics_prep.errors import BadAddress, BadOption, ClipError, Network, NotFound
-from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs.clip import prepare_row
+from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching, Politeness, open_sources
 
 AT_ONCE = Politeness(backoff_seconds=0, pause_seconds=0)
@@ -449,10 +450,8 @@ def test_a_proxy_is_asked_in_the_place_of_the_host(server, fetch, tmp_path):
 def test_a_row_is_prepared_from_a_server_to_its_ledger_row(server, tmp_path, quick_recipe):
     video = write_video(tmp_path / "served.mp4", numbered_frames(75)).read_bytes()
     server.says("/abc.mp4", (200, {}, video))
-    workshop = prepare.Workshop(
-        quick_recipe, "0" * 16, "{}", Fetching((server.url + "/{id}.mp4",)), str(tmp_path / "scratch")
-    )
-    row, data = prepare.settle(plan_row("abc", 1.0, 2.0), workshop)
+    context = RunContext(quick_recipe, "0" * 16, "{}", Fetching((server.url + "/{id}.mp4",)), str(tmp_path / "scratch"))
+    row, data = prepare_row(plan_row("abc", 1.0, 2.0), context)
     assert (row.status, row.attempts, row.source) == (ledger.WRITTEN, 1, server.url + "/abc.mp4")
     assert (row.source_bytes, row.source_kind, row.frames) == (len(video), "http", 5) and data is not None
     assert not list((tmp_path / "scratch").iterdir())

@@ -265,7 +265,7 @@ def test_the_pace_holds_at_the_server_whatever_the_threads_and_redirections(serv
     politeness = Politeness(rates=(("127.0.0.1", 100.0),), connections=8)
     sources = open_sources(Fetching((server.url + "/{id}.mp4",), politeness=politeness), tmp_path / "scratch")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(lambda n: sources.bring(plan_row(str(n)), lambda f: f.path.read_bytes()), range(30)))
+        got = list(pool.map(lambda n: sources.first_usable(plan_row(str(n)), lambda f: f.path.read_bytes()), range(30)))
     assert got == [b"video"] * 30
     moments = sorted(request.seconds for request in server.requests)
     assert len(moments) == 60
@@ -280,7 +280,7 @@ def test_after_429_nobody_asks_until_the_pause_is_over(server, tmp_path):
     politeness = dataclasses.replace(Politeness(), pause_seconds=0, backoff_seconds=0, connections=1)
     sources = open_sources(Fetching((server.url + "/{id}.mp4",), politeness=politeness), tmp_path / "scratch")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda media_id: sources.bring(plan_row(media_id), lambda _: None), "ab"))
+        list(pool.map(lambda media_id: sources.first_usable(plan_row(media_id), lambda _: None), "ab"))
     first, *others = sorted(request.seconds for request in server.requests[server.requested.index("/a.mp4") :])
     assert len(others) >= 1 and others[0] - first >= 0.95
 
@@ -292,7 +292,7 @@ def test_a_dead_server_is_not_asked_row_by_row(server, tmp_path):
     reasons = collections.Counter()
     for number in range(20):
         with pytest.raises(ServerError) as caught:
-            sources.bring(plan_row(str(number)), lambda _: None)
+            sources.first_usable(plan_row(str(number)), lambda _: None)
         reasons[caught.value.attempts] += 1
     assert len(server.requests) == 5
     assert "left alone until" in str(caught.value)

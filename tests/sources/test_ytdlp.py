@@ -25,8 +25,8 @@ from kinetics_prep import errors
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, ClipError, MissingTool, NoRoom
 from kinetics_prep.sources import ytdlp, ytdlp_errors
-from kinetics_prep.sources.arrived import Arrived
 from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.sources.source import Download
 from kinetics_prep.sources.ytdlp import YtDlp, choose
 from kinetics_prep.sources.ytdlp_errors import LONGEST_MESSAGE, NEEDS_JAVASCRIPT, NEEDS_UPDATE, classify, tidy
 
@@ -100,7 +100,7 @@ def scratch(tmp_path):
 def fetch(server, scratch, tmp_path, capfd):
     """Downloads a row; checks that nothing stays in scratch, nothing is printed, and a failure leaves no file."""
 
-    def fetch(template="/{id}.mp4", media_id="abc", source=None, **settings) -> tuple[Arrived, bytes]:
+    def fetch(template="/{id}.mp4", media_id="abc", source=None, **settings) -> tuple[Download, bytes]:
         text = template if template.startswith(("yt-dlp:", "youtube")) else f"yt-dlp:{server.url}{template}"
         source = source or YtDlp.open(text, Fetching((text,), **settings), scratch)
         path = tmp_path / "arrived"
@@ -210,7 +210,7 @@ def test_yt_dlp_is_not_imported_before_it_is_needed(tmp_path):
 
 def test_a_link_to_a_file_arrives_as_it_is(server, fetch):
     server.answers["/abc.mp4"] = 200, IS_VIDEO, VIDEO
-    assert fetch() == (Arrived("abc.mp4"), VIDEO)
+    assert fetch() == (Download("abc.mp4"), VIDEO)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_link_to_a_file_arrives_as_it_is(server, fetch):
 def test_a_page_with_one_video_gives_that_video(server, fetch, body):
     server.answers["/watch/abc"] = page(body.format(url=server.url))
     server.answers["/real.webm"] = 200, {"Content-Type": "video/webm"}, VIDEO
-    assert fetch("/watch/{id}") == (Arrived("abc.webm"), VIDEO)
+    assert fetch("/watch/{id}") == (Download("abc.webm"), VIDEO)
 
 
 def test_a_redirect_is_followed(server, fetch):
@@ -236,7 +236,7 @@ def test_a_redirect_is_followed(server, fetch):
 def test_fragments_are_put_together(server, fetch):
     server.answers["/abc.m3u8"] = playlist("/1.ts", "/2.ts")
     server.answers |= {"/1.ts": (200, {}, VIDEO), "/2.ts": (200, {}, b"the end")}
-    assert fetch("/{id}.m3u8") == (Arrived("abc.mp4"), VIDEO + b"the end")
+    assert fetch("/{id}.m3u8") == (Download("abc.mp4"), VIDEO + b"the end")
 
 
 def playlist(*fragments: str, end: str = "#EXT-X-ENDLIST\n") -> tuple:
@@ -669,7 +669,7 @@ def test_what_is_no_single_finished_video_is_refused(server, at_site, more, reas
 
 @pytest.mark.parametrize("more", [{}, {"live_status": "was_live"}, {"live_status": "not_live"}, {"is_live": False}])
 def test_a_finished_video_is_taken(server, at_site, more):
-    assert at_site(direct(server, **more)) == (Arrived("abcdefghijk.mp4"), VIDEO)
+    assert at_site(direct(server, **more)) == (Download("abcdefghijk.mp4"), VIDEO)
 
 
 def test_another_video_than_that_asked_for_is_refused(server, at_site):

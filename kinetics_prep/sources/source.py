@@ -1,10 +1,10 @@
-"""Arrived: what a source says of a file that it has downloaded."""
+"""Download: what a source says of a file that it has downloaded."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Arrived:
+class Download:
     """A download that is whole."""
 
     name: str
