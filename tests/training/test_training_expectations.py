@@ -12,7 +12,7 @@ pytest.importorskip("keras", reason="the extra `train` is not installed")
 from run_cases import LABELS, facts
 
 from kinetics_prep.errors import BadOption
-from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
+from kinetics_prep.reading.clips import COLUMNS, UNLABELLED, ClipIndex
 from kinetics_prep.training.expectations import check_all_labelled, check_clips, check_labels
 
 
@@ -30,7 +30,7 @@ def clips(**changes) -> ClipIndex:
         "bound_px": 20.0,
         "paths": (Path("data/a"),),
         "ids": ("a", "b", "c"),
-        "table": np.array([[0, 0, 9, k % 2, 12, 40, 56] for k in range(3)], np.int64),
+        "table": np.array([(0, 0, 9, k % 2, 12, 40, 56) for k in range(3)], COLUMNS),
     }
     return ClipIndex(**settings | changes)
 
@@ -92,6 +92,6 @@ def test_class_ids_must_mean_the_same():
 def test_every_clip_needs_a_label_to_train():
     check_all_labelled(clips())
     some = clips()
-    some.table[1:, 3] = UNLABELLED
+    some.table["class_id"][1:] = UNLABELLED
     with pytest.raises(BadOption, match="^2 of the 3 clips of split train of data have no label"):
         check_all_labelled(some)

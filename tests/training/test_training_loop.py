@@ -13,10 +13,10 @@ pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
 
 import pyarrow.parquet as pq
 import small
-from kinetics_prep.cli.common import INTERRUPTED
 from run_cases import facts, read_history, save_weights, train, train_and_kill, train_job
 
 from kinetics_prep import cli
+from kinetics_prep.cli.exit_codes import INTERRUPTED
 from kinetics_prep.errors import CorruptShard, Diverged
 from kinetics_prep.models import model_variables, weights
 from kinetics_prep.reading.batches import Reading

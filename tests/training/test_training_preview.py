@@ -14,7 +14,8 @@ from kinetics_prep.errors import BadOption, BadVideo, MissingTool
 from kinetics_prep.models.facts import Facts
 from kinetics_prep.reading.sampling import Sampler
 from kinetics_prep.records.record import Record
-from kinetics_prep.runs import clip as prepare
+from kinetics_prep.runs.clip import prepare_row
+from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching
 from kinetics_prep.training import preview
 
@@ -35,9 +36,9 @@ def sampler(size=32, span=8, streams=("rgb",), **changes):
 
 
 def test_a_preview_is_bit_for_bit_what_a_shard_would_hold(video, quick_recipe, tmp_path):
-    workshop = prepare.Workshop(quick_recipe, "digest", "{}", Fetching((str(tmp_path),)), os.devnull)
-    settled, data = prepare.settle(plan_row("blocks", 1.0, 2.0), workshop)
-    assert settled.status == "written"
+    context = RunContext(quick_recipe, "digest", "{}", Fetching((str(tmp_path),)), os.devnull)
+    ledger_row, data = prepare_row(plan_row("blocks", 1.0, 2.0), context)
+    assert ledger_row.status == "written"
     shard = Record.from_bytes(data)
     made = preview.of_video(video, quick_recipe, start_seconds=1.0)
     assert made.encoded["rgb"] == shard["image/encoded"]
