@@ -94,6 +94,41 @@ FAULTS = (
         "if False:",
         ("tests/dataset/test_validate.py",),
     ),
+    Fault(
+        "the second look at a pause left out",
+        "kinetics_prep/sources/pace.py",
+        "@PAUSE@",
+        "@PASS@",
+        ("tests/sources/test_pace.py",),
+    ),
+    Fault(
+        "a refusal in the cache not forgotten when the file came",
+        "kinetics_prep/sources/cache.py",
+        '        self._path("refusals", kept.key).unlink(missing_ok=True)\n',
+        "",
+        ("tests/sources/test_cache.py",),
+    ),
+    Fault(
+        "no limit on a record's length",
+        "kinetics_prep/records/tfrecord.py",
+        "if length > _LARGEST_BYTES:",
+        "if False:",
+        ("tests/records/test_tfrecord.py",),
+    ),
+    Fault(
+        "the order of duplicates in the row store",
+        "kinetics_prep/annotations/row_store.py",
+        "ORDER BY clip, position",
+        "ORDER BY clip",
+        ("tests/annotations/test_row_store.py",),
+    ),
+    Fault(
+        "colours of a video exchanged on the way to its record",
+        "kinetics_prep/media/ffmpeg.py",
+        'pix_fmt="rgb24"',
+        'pix_fmt="bgr24"',
+        ("tests/runs/test_clip.py",),
+    ),
 )
 
 
