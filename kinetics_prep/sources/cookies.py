@@ -10,7 +10,9 @@ _HTTP_ONLY = "#HttpOnly_"
 
 
 def text(path: str | None) -> str | None:
-    """What is in a file of cookies, looked over, for yt-dlp would print the lines that it cannot read; None for None.
+    """The content of a file of cookies; None for None.
+
+    Each line is checked here, because yt-dlp would print the lines that it cannot read. Messages quote no line.
 
     Raises:
       BadOption: if it is no such file.
@@ -37,19 +39,19 @@ def text(path: str | None) -> str | None:
 
 
 def jar(path: str | None) -> http.cookiejar.CookieJar | None:
-    """The cookies in a file; None if there is none.
+    """The cookies in a file, including those that have expired; None for None.
 
     Raises:
       BadOption: if it is no such file.
     """
     if text(path) is None:
         return None
-    found = http.cookiejar.MozillaCookieJar(path)
+    cookies = http.cookiejar.MozillaCookieJar(path)
     try:
-        found.load(ignore_discard=True, ignore_expires=True)
+        cookies.load(ignore_discard=True, ignore_expires=True)
     except (OSError, http.cookiejar.LoadError) as error:
         raise BadOption(f"--cookies {path!r} cannot be read: {error}") from None
-    for cookie in found:
-        if cookie.expires == 0:  # as browsers' extensions write those that last as long as the session
+    for cookie in cookies:
+        if cookie.expires == 0:  # browsers' extensions write 0 for cookies that last as long as the session
             cookie.expires = None
-    return found
+    return cookies

@@ -1,4 +1,4 @@
-"""What a source has brought: a local file, and which part of the video it holds."""
+"""Fetched: a local file with a row's video, and which part of the video it holds."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,7 @@ from kinetics_prep.errors import ClipError
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """A local file. Named with times, it is a piece of the video that begins at `begins_seconds`."""
+    """A local file. If its name has times, it is a piece of the video that begins at `begins_seconds`."""
 
     path: Path
     name: str
@@ -18,17 +18,23 @@ class Fetched:
     begins_seconds: float | None = None
     """Where on the video's clock the file begins; None for a file that should be the whole video."""
     attempts: int = 1
-    """How often it was asked for."""
+    """How often it was requested."""
     sha256: str | None = None
-    """Of the file, where it is known already."""
+    """Of the file, if it is known already."""
     source: str | None = None
     """The kind of source that it came from, a name of `SOURCES`."""
     notes: tuple[str, ...] = ()
-    """What else one should know of it."""
+    """Notes for the ledger."""
     is_new: bool = False
     """Whether it was downloaded just now."""
 
 
 def with_source_name(error: ClipError, path: Path, name: str, attempts: int) -> ClipError:
-    """What is wrong with a file, with the name that it had where it came from rather than that of our copy."""
+    """The same error, with the file's name at its source in place of the name of our copy.
+
+    Args:
+      path: our copy.
+      name: the file's name at its source.
+      attempts: how often the file was requested.
+    """
     return type(error)(str(error).replace(path.name, name), attempts)

@@ -1,4 +1,4 @@
-"""Fetching: from where videos are got, and how politely. Crosses process borders."""
+"""Fetching: where videos are searched, and at which pace. Its values cross process borders."""
 
 import dataclasses
 
@@ -7,31 +7,31 @@ from kinetics_prep.errors import BadOption
 YOUTUBE_HOST = "www.youtube.com"
 
 YOUTUBE_PER_SECOND = 300 / 3600
-"""More than about 300 videos an hour, and YouTube asks whether one is a robot."""
+"""After more than about 300 videos an hour YouTube asks whether the client is a robot."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Politeness:
-    """How often a host may be asked, and what to do when it will not be asked any more."""
+    """How often a host gets requests, and what happens when it refuses more of them."""
 
     rates: tuple[tuple[str, float], ...] = ()
-    """(host, requests per second); the host "" stands for every other one."""
+    """(host, requests per second); the host "" stands for every other host."""
     connections: int = 4
-    """To one host at a time."""
+    """To a host at a time."""
     rest_seconds: float = 0.0
-    """A connection rests for that long after each request, give or take a half."""
+    """How long a connection rests after each request, on average; the length varies by half of it."""
     attempts: int = 3
-    """Of one video, where failure may be passing."""
+    """How often a video is requested, if the failure may pass."""
     backoff_seconds: float = 1.0
-    """Before the second attempt, about; twice as long before each further one."""
+    """Before the second attempt, about; twice as long before each further attempt."""
     pause_seconds: float = 60.0
-    """How long a host is left alone when it says that it is asked too often; twice as long each further time."""
+    """How long a host gets no requests after it said that there were too many; doubled each further time."""
     patience_seconds: float = 900.0
-    """A longer pause is not waited for: rows are refused until it is over."""
+    """The longest pause that is waited for. During a longer pause rows are refused."""
     failures_in_a_row: int = 12
     """After so many a host counts as down, and is paused too."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for host, rate in self.rates:
             if not 1e-6 <= rate <= 1e6:
                 raise BadOption(f"--rate {host or 'of every host'} is {rate:g} a second, expected a positive number")
@@ -43,7 +43,7 @@ class Politeness:
                 raise BadOption(f"{name} is {getattr(self, name)}, expected 0 s or more")
 
     def per_second(self, host: str) -> float | None:
-        """Requests per second that a host may get; None for as many as it answers."""
+        """Requests per second that a host may get; None for no limit."""
         defaults = {YOUTUBE_HOST: YOUTUBE_PER_SECOND}
         rates = dict(self.rates)
         return rates.get(host, defaults.get(host, rates.get("")))
@@ -51,25 +51,25 @@ class Politeness:
 
 @dataclasses.dataclass(frozen=True)
 class Fetching:
-    """Where videos are looked for, and how."""
+    """Where videos are searched, and how."""
 
     videos: tuple[str, ...]
     """As after --videos, in the order in which they are tried."""
     cache: str | None = None
-    """A folder in which what was downloaded stays."""
+    """The folder that keeps downloads."""
     politeness: Politeness = Politeness()
     cookies: str | None = None
     """A file of cookies in Netscape's format."""
     proxy: str | None = None
     silence_seconds: float = 60.0
-    """A server that says nothing for so long has failed."""
+    """A server that sends nothing for so long has failed."""
     largest_bytes: int = 8 << 30
     """A larger file is not downloaded."""
     short_side: int = 256
-    """The least that a video should have, where a site has it in several sizes, px."""
+    """The shorter side that a video should have at least, if a site has it in several sizes, px."""
     ask_again: tuple[str, ...] = ()
-    """Reasons for which a source that had refused a video before is asked for it once more."""
+    """Reasons of refusals in the cache that are ignored: such videos are requested once more."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 << 10 <= self.largest_bytes <= 1 << 50:
             raise BadOption(f"--largest is {self.largest_bytes} bytes, expected at least 1 kB")

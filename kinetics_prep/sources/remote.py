@@ -1,4 +1,4 @@
-"""A source elsewhere: attempts, pace and cache around what downloads one video once."""
+"""Remote: adds further attempts, the host's pace and the cache to a source that downloads a video in one attempt."""
 
 import contextlib
 import hashlib
@@ -11,130 +11,151 @@ from pathlib import Path
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import Again, BotCheck, ClipError, Forbidden, Internal, RateLimited
 from kinetics_prep.media import video
-from kinetics_prep.sources.cache import Cache, Kept
+from kinetics_prep.sources.cache import Cache, Entry
 from kinetics_prep.sources.fetched import Fetched, with_source_name
 from kinetics_prep.sources.fetching import Fetching
-from kinetics_prep.sources.pace import LeftAlone, Pace, Paces
-from kinetics_prep.sources.source import Download
+from kinetics_prep.sources.pace import HostPaused, Pace, Paces
+from kinetics_prep.sources.source import Download, RemoteSource
 from kinetics_prep.storage.files import room_needed, sha256_of
 
 
 class Remote:
-    """Brings the videos of a source that downloads, and keeps them if there is a cache.
+    """Downloads the videos of a remote source, and keeps them if there is a cache.
 
     Args:
-      source: has `host`, `gives_pieces`, `origin(row)`, `download(row, path, ask)` and `attempts_if_forbidden`.
-      kind: its name in `SOURCES`.
-      name: as after --videos, without passwords: what the cache remembers it by.
+      kind: the source's name in `SOURCES`.
+      name: the text after --videos, without passwords. Refusals in the cache are filed under it.
+      scratch: the folder for downloads if there is no cache.
     """
 
     def __init__(
-        self, source, kind: str, name: str, fetching: Fetching, paces: Paces, scratch: Path, cache: Cache | None
+        self,
+        source: RemoteSource,
+        kind: str,
+        name: str,
+        fetching: Fetching,
+        paces: Paces,
+        scratch: Path,
+        cache: Cache | None,
     ):
         self.source, self.kind, self.name, self.fetching = source, kind, name, fetching
         self.paces, self.scratch, self.cache = paces, scratch, cache
 
     @contextlib.contextmanager
     def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
-        """The video of a row, or its clip.
+        """The video of a row, or its clip. Without a cache the file is deleted when the context ends.
 
         Raises:
-          ClipError: of the kind that says why there is none.
+          ClipError: the reason why there is none.
         """
         if self.cache is None:
-            with self._downloaded(row) as fetched:
+            with self._fetch_to_scratch(row) as fetched:
                 yield fetched
         else:
-            yield self._kept(row, self.cache)
+            yield self._fetch_to_cache(row, self.cache)
 
     @contextlib.contextmanager
-    def _downloaded(self, row: PlannedRow) -> Iterator[Fetched]:
+    def _fetch_to_scratch(self, row: PlannedRow) -> Iterator[Fetched]:
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.scratch / uuid.uuid4().hex
         try:
             with room_needed(path):
-                arrived, attempts = self._arrive(row, path)
-            origin, begins_seconds = self.source.origin(row), self._begins_seconds(row)
-            told = {"source": self.kind, "notes": arrived.notes, "is_new": True}
-            yield Fetched(path, arrived.name, origin, begins_seconds, attempts, **told)
+                download, attempts = self._download(row, path)
+            yield Fetched(
+                path=path,
+                name=download.name,
+                origin=self.source.origin(row),
+                begins_seconds=self._begins_seconds(row),
+                attempts=attempts,
+                source=self.kind,
+                notes=download.notes,
+                is_new=True,
+            )
         finally:
             for leftover in self.scratch.glob(f"{path.name}*"):
                 leftover.unlink(missing_ok=True)
 
-    def _kept(self, row: PlannedRow, cache: Cache) -> Fetched:
+    def _fetch_to_cache(self, row: PlannedRow, cache: Cache) -> Fetched:
         key = self.key(row)
-        with cache.turn(key):  # two clips of one video are one download
-            if found := cache.find_key(key):
-                return found
-            if (error := cache.refusal(key, self.name, self.fetching)) is not None:
-                raise error
+        with cache.locked(key):  # two clips of a video are one download
+            if fetched := cache.find_key(key):
+                return fetched
+            refusal = cache.refusals.find(key, self.name, self.fetching)
+            if refusal is not None:
+                raise refusal
             path = cache.partial(hashlib.sha256(f"{key} {self.name}".encode()).hexdigest()[:40])
             try:
                 with room_needed(path):
-                    arrived, attempts = self._arrive(row, path)
-                _expect_video(path, arrived.name, attempts)
+                    download, attempts = self._download(row, path)
+                _expect_video(path, download.name, attempts)
             except ClipError as error:
                 if error.attempts:
-                    cache.note_refusal(key, self.name, error, self.fetching)
+                    cache.refusals.note(key, self.name, error, self.fetching)
                 raise
-            kept = Kept(
-                key=key,
-                name=arrived.name,
-                origin=self.source.origin(row),
-                source=self.kind,
-                begins_seconds=self._begins_seconds(row),
-                attempts=attempts,
-                sha256=sha256_of(path),
-                bytes=path.stat().st_size,
-                notes=arrived.notes,
-            )
-            return cache.keep(kept, path)
+            return cache.keep(self._entry(row, path, download, attempts), path)
+
+    def _entry(self, row: PlannedRow, path: Path, download: Download, attempts: int) -> Entry:
+        return Entry(
+            key=self.key(row),
+            name=download.name,
+            origin=self.source.origin(row),
+            source=self.kind,
+            begins_seconds=self._begins_seconds(row),
+            attempts=attempts,
+            sha256=sha256_of(path),
+            bytes=path.stat().st_size,
+            notes=download.notes,
+        )
 
     def key(self, row: PlannedRow) -> str:
-        """What the cache knows the row's file by."""
+        """The key of the row's file in the cache."""
         return Cache.key(row, is_piece=self.source.gives_pieces)
 
     def remembers(self, row: PlannedRow) -> bool:
-        """Whether the source has refused the row's video before, and need not be asked."""
-        return self.cache is not None and self.cache.refusal(self.key(row), self.name, self.fetching) is not None
+        """Whether the source refused the row's video in an earlier run, so that it would get no request."""
+        return self.cache is not None and self.cache.refusals.find(self.key(row), self.name, self.fetching) is not None
 
     def _begins_seconds(self, row: PlannedRow) -> float | None:
         return row.start_seconds if self.source.gives_pieces else None
 
-    def _arrive(self, row: PlannedRow, path: Path) -> tuple[Download, int]:
-        """Downloads to `path`, if need be at several attempts; returns their number too."""
+    def _download(self, row: PlannedRow, path: Path) -> tuple[Download, int]:
+        """Downloads to `path`, with further attempts after failures that may pass.
+
+        Returns:
+          (download, number of attempts).
+        """
         pace, attempt = self.paces.of(self.source.host), 0
         while True:
             attempt += 1
             try:
                 with pace.connection():
-                    return self._arrive_now(row, path, pace), attempt
-            except LeftAlone as paused:
+                    return self._attempt(row, path, pace), attempt
+            except HostPaused as paused:
                 paused.error.attempts = attempt - 1
                 raise paused.error from None
             except ClipError as error:
-                if error.attempts == 0:  # it was not even asked
+                if error.attempts == 0:  # nothing was requested
                     raise
                 error.attempts = attempt
-                if attempt >= self._attempts_at_most(error):
+                if attempt >= self._most_attempts(error):
                     if attempt > 1:
                         raise type(error)(f"{error}, {attempt} attempts", attempts=attempt) from None
                     raise
             time.sleep(self.fetching.politeness.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
 
-    def _arrive_now(self, row: PlannedRow, path: Path, pace: Pace) -> Download:
-        """One attempt; the host's pace hears of it before anybody else may have the connection."""
+    def _attempt(self, row: PlannedRow, path: Path, pace: Pace) -> Download:
+        """Makes one attempt and notes its outcome for the host's pace, before the connection is free for others."""
         try:
-            arrived = self.source.download(row, path, self.paces.wait)
+            download = self.source.download(row, path, self.paces.wait)
         except ClipError as error:
             if error.attempts:
-                pace.failed(error)
+                pace.note_failure(error)
             raise
-        pace.answered()
-        return arrived
+        pace.note_answer()
+        return download
 
-    def _attempts_at_most(self, error: ClipError) -> int:
-        """Of a video that was refused for this."""
+    def _most_attempts(self, error: ClipError) -> int:
+        """How many attempts a video gets that was refused with this error."""
         politeness = self.fetching.politeness
         if isinstance(error, Forbidden):
             return min(self.source.attempts_if_forbidden, politeness.attempts)
@@ -146,7 +167,7 @@ class Remote:
 
 
 def _expect_video(path: Path, name: str, attempts: int) -> None:
-    """What no one can read should not stay; the one who sent it is noted as not having it."""
+    """Deletes a file that ffmpeg cannot read, so that it does not enter the cache, and raises the reason."""
     try:
         video.probe(path)
     except ClipError as error:

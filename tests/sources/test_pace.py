@@ -14,7 +14,7 @@ from conftest import plan_row
 from kinetics_prep.errors import BadOption, BotCheck, Network, NotFound, RateLimited, ServerError
 from kinetics_prep.sources import Fetching, Politeness, open_sources
 from kinetics_prep.sources.fetching import YOUTUBE_HOST
-from kinetics_prep.sources.pace import LeftAlone, Pace
+from kinetics_prep.sources.pace import HostPaused, Pace
 
 
 class Clock:
@@ -139,8 +139,8 @@ def rate_limited(retry_after_seconds=None) -> RateLimited:
 def test_a_host_that_wants_to_be_left_alone_is(pace_of, clock, error, caplog):
     pace = pace_of()
     with caplog.at_level(logging.WARNING, "kinetics_prep.sources"):
-        pace.failed(error)
-    assert "nothing is asked of it until" in caplog.text and str(error) in caplog.text
+        pace.note_failure(error)
+    assert "it gets no requests until" in caplog.text and str(error) in caplog.text
     assert 60 <= spent(clock, pace.wait) <= 66
     assert spent(clock, pace.wait) == 0
 
@@ -149,33 +149,33 @@ def test_pauses_grow_until_it_answers(pace_of, clock):
     pace = pace_of(patience_seconds=1e6)
     waits = []
     for _ in range(4):
-        pace.failed(RateLimited("HTTP 429"))
+        pace.note_failure(RateLimited("HTTP 429"))
         waits.append(spent(clock, pace.wait))
     assert [round(wait / 66 + 0.49) for wait in waits] == [1, 2, 4, 8]
-    pace.answered()
-    pace.failed(RateLimited("HTTP 429"))
+    pace.note_answer()
+    pace.note_failure(RateLimited("HTTP 429"))
     assert spent(clock, pace.wait) <= 66
 
 
 def test_answers_that_were_under_way_count_as_one(pace_of, clock):
     pace = pace_of()
     for _ in range(4):
-        pace.failed(RateLimited("HTTP 429"))
+        pace.note_failure(RateLimited("HTTP 429"))
     assert spent(clock, pace.wait) <= 66
 
 
 def test_the_server_may_say_how_long(pace_of, clock):
     pace = pace_of()
-    pace.failed(rate_limited(retry_after_seconds=300.0))
+    pace.note_failure(rate_limited(retry_after_seconds=300.0))
     assert spent(clock, pace.wait) == pytest.approx(300)
-    pace.failed(rate_limited(retry_after_seconds=0.0))
+    pace.note_failure(rate_limited(retry_after_seconds=0.0))
     assert spent(clock, pace.wait) >= 60  # at least as long as we would
 
 
 def test_a_pause_beyond_all_patience_refuses_and_says_until_when(pace_of, clock):
     pace = pace_of()
-    pace.failed(rate_limited(retry_after_seconds=7200.0))
-    with pytest.raises(LeftAlone, match="left alone until .*:.*HTTP 429") as caught:
+    pace.note_failure(rate_limited(retry_after_seconds=7200.0))
+    with pytest.raises(HostPaused, match="gets no requests until .*:.*HTTP 429") as caught:
         pace.wait()
     assert (caught.value.error.reason, caught.value.error.attempts) == ("rate_limited", 0)
     clock.sleep(7200)
@@ -183,7 +183,7 @@ def test_a_pause_beyond_all_patience_refuses_and_says_until_when(pace_of, clock)
 
 
 def test_a_later_run_remembers_the_pause(pace_of, clock):
-    pace_of().failed(rate_limited(retry_after_seconds=600.0))
+    pace_of().note_failure(rate_limited(retry_after_seconds=600.0))
     assert spent(clock, pace_of().wait) == pytest.approx(600)
 
 
@@ -191,9 +191,9 @@ def test_a_later_run_remembers_the_pause(pace_of, clock):
 def test_a_host_that_only_fails_is_left_alone_too(pace_of, clock, error):
     pace = pace_of(failures_in_a_row=5)
     for _ in range(4):
-        pace.failed(error)
+        pace.note_failure(error)
     assert spent(clock, pace.wait) == 0
-    pace.failed(error)
+    pace.note_failure(error)
     assert spent(clock, pace.wait) >= 60
 
 
@@ -201,9 +201,9 @@ def test_a_host_that_only_fails_is_left_alone_too(pace_of, clock, error):
 def test_an_answer_now_and_then_keeps_it_going(pace_of, clock, between):
     pace = pace_of(failures_in_a_row=3)
     for _ in range(10):
-        pace.failed(Network("no route"))
-        pace.failed(Network("no route"))
-        pace.answered() if between is None else pace.failed(between)
+        pace.note_failure(Network("no route"))
+        pace.note_failure(Network("no route"))
+        pace.note_answer() if between is None else pace.note_failure(between)
     assert spent(clock, pace.wait) == 0
 
 
@@ -295,5 +295,5 @@ def test_a_dead_server_is_not_asked_row_by_row(server, tmp_path):
             sources.first_usable(plan_row(str(number)), lambda _: None)
         reasons[caught.value.attempts] += 1
     assert len(server.requests) == 5
-    assert "left alone until" in str(caught.value)
+    assert "gets no requests until" in str(caught.value)
     assert reasons == {2: 2, 1: 1, 0: 17}

@@ -28,7 +28,8 @@ from kinetics_prep.sources import ytdlp, ytdlp_errors
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.source import Download
 from kinetics_prep.sources.ytdlp import YtDlp, choose
-from kinetics_prep.sources.ytdlp_errors import LONGEST_MESSAGE, NEEDS_JAVASCRIPT, NEEDS_UPDATE, classify, tidy
+from kinetics_prep.sources.ytdlp_errors import NEEDS_JAVASCRIPT, NEEDS_UPDATE, classify
+from kinetics_prep.sources.ytdlp_messages import LONGEST_MESSAGE, tidy
 
 VIDEO = bytes(range(256)) * 300
 IS_VIDEO = {"Content-Type": "video/mp4"}
@@ -479,7 +480,7 @@ def test_youtube_is_asked_through_the_proxy_and_its_password_is_not_told(server,
 
 
 def test_no_one_else_than_youtube_is_asked_for_youtube(scratch):
-    with opened("youtube", scratch).downloader(plan_row(), scratch, ytdlp._Listener()) as downloader:
+    with opened("youtube", scratch).downloader(plan_row(), scratch, ytdlp.WarningLog()) as downloader:
         assert list(downloader._ies) == ["Youtube"]
         # Else it answers in the language of the country, or of the account.
         assert downloader.get_info_extractor("Youtube")._preferred_lang == "en"
@@ -508,8 +509,8 @@ class AtSite(YtDlp):
         self.extractors, self.answer, self.warnings = [], answer, warnings
         return self
 
-    def downloader(self, row, folder, listener):
-        made = super().downloader(row, folder, listener)
+    def downloader(self, row, folder, log):
+        made = super().downloader(row, folder, log)
         site = Site()
         site.answer = self.answer
         made.add_info_extractor(site)
@@ -953,7 +954,7 @@ def test_nothing_of_the_users_own_takes_part(scratch, tmp_path, monkeypatch):
         "import sys; from pathlib import Path; from kinetics_prep.sources import ytdlp;"
         "from kinetics_prep.sources.fetching import Fetching; from types import SimpleNamespace;"
         "source = ytdlp.YtDlp.open('youtube', Fetching(('youtube',)), Path(sys.argv[1]));"
-        "source.downloader(SimpleNamespace(media_id='x'), Path(sys.argv[1]), ytdlp._Listener()).close()"
+        "source.downloader(SimpleNamespace(media_id='x'), Path(sys.argv[1]), ytdlp.WarningLog()).close()"
     )
     environment = {name: value for name, value in os.environ.items() if name != "YTDLP_NO_PLUGINS"}
     environment |= {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home/.config")}
@@ -967,16 +968,16 @@ def test_nothing_of_the_users_own_takes_part(scratch, tmp_path, monkeypatch):
 
 def test_yt_dlp_knows_the_options_we_give_it(scratch, tmp_path):
     """It ignores those that it does not know, so that one that is renamed would go unnoticed."""
-    listener, bare = ytdlp._Listener(), ytdlp._Listener()
+    log, bare = ytdlp.WarningLog(), ytdlp.WarningLog()
     source = opened("youtube", scratch, proxy="http://h", cookies=str(cookies(tmp_path)))
-    source.downloader(plan_row(), scratch, listener).close()
+    source.downloader(plan_row(), scratch, log).close()
     yt_dlp.YoutubeDL({"logger": bare}).close()  # which complains of an old Python, whatever the options
-    assert listener.said == bare.said
-    assert sys.version_info < (3, 11) or bare.said == []
+    assert log.warnings == bare.warnings
+    assert sys.version_info < (3, 11) or bare.warnings == []
     from yt_dlp import downloader
 
     documented = (
         yt_dlp.YoutubeDL.__doc__ + downloader.common.FileDownloader.__doc__ + downloader.fragment.FragmentFD.__doc__
     )
-    for name in source._parameters(scratch, listener):
+    for name in source._parameters(scratch, log):
         assert re.search(rf"\b{name}\b", documented), name
