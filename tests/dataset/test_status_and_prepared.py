@@ -136,6 +136,15 @@ def test_records_come_in_the_order_of_the_plan_from_either_format(format, prepar
     ]
 
 
+def test_a_format_is_read_from_its_own_files(prepared, tmp_path):
+    shutil.copytree(prepared.layout.output, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "tfrecord")
+    opened = open_dataset(tmp_path / "out")
+    assert len(list(opened.records("train", "parquet"))) == 4
+    with pytest.raises(FileNotFoundError):
+        list(opened.records("train"))
+
+
 def test_the_ledger_tells_of_every_row(prepared):
     expected = [ledger_row(planned, "network" if k == 1 else None) for k, planned in enumerate(prepared.rows)]
     assert list(open_dataset(prepared.layout.output).ledger("train")) == expected
@@ -152,7 +161,7 @@ def test_a_shard_of_refusals_alone_has_no_file(tmp_path):
 def test_what_is_not_there_is_named(prepared, tmp_path):
     opened = open_dataset(prepared.layout.output)
     for call in (opened.shards, opened.records, opened.ledger):
-        with pytest.raises(BadOption, match=r"holds no split 'val', only train"):
+        with pytest.raises(BadOption, match=r"holds no split 'val', only train$"):
             list(call("val"))
     with pytest.raises(BadOption, match="was prepared as tfrecord, parquet, not as webdataset"):
         opened.shards("train", "webdataset")

@@ -261,6 +261,22 @@ def test_one_call_prepares_a_clip_of_a_file_as_the_pipeline_does(videos):
     assert "clip/label/text" not in record.features
 
 
+def test_a_clip_of_a_file_says_how_it_was_made(videos):
+    from kinetics_prep.dataset import recipe_file, tools
+
+    record = prepare_clip(videos / "colours.mp4", recipe=RECIPE)
+    assert record["kinetics_prep/recipe"] == recipe_file.digest(RECIPE, tools.versions(RECIPE))
+    assert record["kinetics_prep/engine"] == f"tvl1: {flow.engine('tvl1').version()}"
+    assert (record["clip/data_path"], record["clip/media_id"]) == ("colours.mp4", "colours")
+
+
+def test_times_of_a_file_are_its_own_even_if_it_is_as_long_as_the_clip(videos):
+    """The pipeline would take such a file for the clip itself; here the caller says what the times mean."""
+    with pytest.raises(kinetics_prep.ClipError, match="after the end") as refusal:
+        prepare_clip(videos / "short.mp4", 20.0, 20.8, recipe=RECIPE)
+    assert refusal.value.reason == "clip_out_of_range"
+
+
 def test_a_clip_without_an_end_is_as_long_as_the_recipe_says(videos):
     assert len(prepare_clip(str(videos / "colours.mp4"), recipe=RECIPE)) == 10
     assert len(prepare_clip(videos / "short.mp4", recipe=RECIPE)) == 8
