@@ -1,4 +1,4 @@
-"""ClipIndex a second of the trainer's two readers, beside the bare decoding of the same frames.
+"""Clips a second of the trainer's two readers, beside the bare decoding of the same frames.
 
     python benchmarks/input.py                      # a few minutes on two cores, most of them to prepare the data
     python benchmarks/input.py --video FILE ...     # of other content than the sample data set's 13 seconds

@@ -69,7 +69,7 @@ FAULTS = (
     Fault(
         "an object of another row taken into a shard",
         "kinetics_prep/dataset/shards.py",
-        "    check_same_rows(name, rows, ledger_rows)\n    written",
+        '    check_same_rows(name, rows, ledger_rows, "object")\n    written',
         "    written",
         ("tests/dataset/test_shards.py",),
     ),

@@ -14,6 +14,7 @@ from kinetics_prep import sample
 from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset import shards
 from kinetics_prep.dataset.objects import missing_rows
+from kinetics_prep.dataset.part import rows_of
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.runs.clip import prepare_and_commit
 from kinetics_prep.runs.job import Job
@@ -52,7 +53,7 @@ def make(output: Path, annotations: tuple[str, ...], recipe: Recipe, videos: Pat
     job = Job(Selection(annotations), Fetching((str(videos),)), output, recipe)
     with open_run(job) as run:
         for part, shard in run.pending():
-            for row in missing_rows(part, shard):
+            for row in missing_rows(part, rows_of(part, shard)):
                 prepare_and_commit(row, part, run.context)
             shards.assemble(part, shard)
         finish(run)

@@ -75,22 +75,26 @@ class MissingRows(beam.PTransform):
     run: PrepareRun
 
     def expand(self, pending: beam.PCollection) -> beam.PCollection:
-        return pending | beam.FlatMapTuple(functools.partial(rows_to_prepare, _by_name(self.run)))
+        return pending | beam.FlatMapTuple(functools.partial(repair_shard, _by_name(self.run)))
 
 
 def _by_name(run: PrepareRun) -> dict[str, Part]:
     return {part.name: part for part in run.parts}
 
 
-def rows_to_prepare(parts: dict[str, Part], name: str, shard: int) -> list[tuple[str, PlanRow]]:
-    """The rows of a shard that have no object. Removes damaged objects first, and assembles a shard that lacks none.
+def repair_shard(parts: dict[str, Part], name: str, shard: int) -> list[tuple[str, PlanRow]]:
+    """Removes damaged objects of a shard, and assembles it if no row lacks an object.
 
-    Damage is looked for here, before any row is worked on, so that no other worker counts on an
-    object that is about to be removed.
+    Damage is removed here, before any row is worked on, so that no other worker counts on an
+    object that is about to go.
+
+    Returns:
+      (part, row) of each row that is to be prepared.
     """
     part = parts[name]
-    objects.remove_damaged_objects(part, rows_of(part, shard))
-    missing = objects.missing_rows(part, shard)
+    rows = rows_of(part, shard)
+    objects.remove_damaged(path for path in (objects.find_object(part, row) for row in rows) if path is not None)
+    missing = objects.missing_rows(part, rows)
     if not missing:
         shards.assemble(part, shard)
     return [(name, row) for row in missing]

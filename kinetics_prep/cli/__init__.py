@@ -122,7 +122,7 @@ def _parser(name: str | None, command: Command | None) -> argparse.ArgumentParse
     parser.add_argument("--version", action="version", version=f"kinetics-prep {kinetics_prep.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for each, entry in COMMANDS.items():
-        subparser = commands.add_parser(each, help=entry.help, allow_abbrev=False)
+        subparser = commands.add_parser(each, help=entry.help, allow_abbrev=entry.allows_abbreviations)
         if each == name and command is not None:
             command.add_arguments(subparser)
     return parser

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 
 from kinetics_prep.errors import MissingTool
-from kinetics_prep.report.plot import require_matplotlib
 
 
 def load_keras() -> None:
@@ -15,7 +14,6 @@ def load_keras() -> None:
     Raises:
       MissingTool: if the extra `train` is not installed.
     """
-    require_matplotlib()  # now, and not when hours of work are to be drawn
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet_stderr():
         try:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from kinetics_prep import schemas
 from kinetics_prep.errors import REASONS, CorruptShard
@@ -64,6 +65,15 @@ def refusals(rows: Iterable[LedgerRow]) -> dict[str, int]:
     """Refused rows by reason, the most frequent first."""
     counts = collections.Counter(row.reason for row in rows if row.reason is not None)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def read_columns(path: Path, *columns: str) -> Iterator[dict[str, Any]]:
+    """Reads some columns of a ledger, one row at a time; much faster than `read`, and without its checks of values.
+
+    Raises:
+      CorruptShard: if the file is not a ledger.
+    """
+    return tables.read(path, "ledger", columns=columns)
 
 
 def read(path: Path) -> Iterator[LedgerRow]:

@@ -16,7 +16,7 @@ from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.part import Part, rows_of
+from kinetics_prep.dataset.part import Part
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import tfrecord
 from kinetics_prep.storage.files import atomic
@@ -56,9 +56,9 @@ def find_object(part: Part, row: PlanRow) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
-def missing_rows(part: Part, shard: int) -> list[PlanRow]:
-    """The rows of a shard that have no object."""
-    return [row for row in rows_of(part, shard) if find_object(part, row) is None]
+def missing_rows(part: Part, rows: Iterable[PlanRow]) -> list[PlanRow]:
+    """Those of some rows that have no object."""
+    return [row for row in rows if find_object(part, row) is None]
 
 
 def count_objects(layout: Layout, part: str, shard: int) -> dict[str, int]:
@@ -71,22 +71,21 @@ def count_objects(layout: Layout, part: str, shard: int) -> dict[str, int]:
     return {ledger.WRITTEN: len(written), ledger.REFUSED: len(indices[ledger.REFUSED] - written)}
 
 
-def remove_damaged_objects(part: Part, rows: Iterable[PlanRow]) -> None:
-    """Removes objects that do not read back, so that their rows are done again."""
-    for row in rows:
-        path = find_object(part, row)
-        if path is not None and not _is_sound(path):
+def remove_damaged(paths: Iterable[Path]) -> None:
+    """Removes objects that do not read back, so that their rows are done again. Skips paths without a file."""
+    for path in paths:
+        if _is_damaged(path):
             path.unlink(missing_ok=True)
 
 
-def _is_sound(path: Path) -> bool:
+def _is_damaged(path: Path) -> bool:
     try:
         read_object(path)
-    except FileNotFoundError:  # another worker assembled the shard
-        pass
-    except CorruptShard:
+    except FileNotFoundError:  # none was written, or another worker assembled the shard
         return False
-    return True
+    except CorruptShard:
+        return True
+    return False
 
 
 def remove_objects(part: Part, shard: int) -> None:

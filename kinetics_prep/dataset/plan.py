@@ -58,7 +58,7 @@ def _plan_row(cells: dict) -> PlanRow:
 class PlanDigest:
     """Digest of a plan's content, the same whatever version of Parquet holds it.
 
-    A renamed annotation file changes it only where a row cannot be read: such a row is called after the file.
+    A renamed annotation file changes it only where a row cannot be read: its clip id is made from the file's name.
     """
 
     def __init__(self) -> None:

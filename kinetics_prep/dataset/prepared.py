@@ -9,9 +9,10 @@ from kinetics_prep.dataset import ledger, manifest
 from kinetics_prep.dataset.labels import read_labels
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.errors import BadOption
+from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import Record
+from kinetics_prep.storage.files import sha256_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +43,13 @@ class PreparedDataset:
 
         Raises:
           BadOption: if the data set has no such split or format.
+          CorruptShard: if dataset.json lacks a file of that format.
         """
-        chosen = self.formats[0] if format is None else format
-        if chosen not in self.formats:
-            raise BadOption(f"{self.folder} was prepared as {', '.join(self.formats)}, not as {chosen}")
-        entries = self._split(split)["shards"]
-        return tuple(self.folder / entry["files"][chosen]["path"] for entry in entries if entry["files"])
+        format = self._format(format)
+        files = [entry["files"] for entry in self._split(split)["shards"] if entry["files"]]
+        if any(format not in each for each in files):
+            raise CorruptShard(f"{self.folder}: dataset.json lacks a file of split {split} as {format}")
+        return tuple(self.folder / each[format]["path"] for each in files)
 
     def records(self, split: str, format: str | None = None) -> Iterator[Record]:
         """The records of a split, one at a time, with their checksums checked.
@@ -55,9 +57,13 @@ class PreparedDataset:
         Raises:
           BadOption: if the data set has no such split or format.
           CorruptShard: where a file does not read back as written.
+          IncompleteShard: if a file is missing.
         """
+        module = SHARD_FORMATS[self._format(format)]
         for path in self.shards(split, format):
-            yield from SHARD_FORMATS[path.suffix.removeprefix(".")].read_shard(path)
+            if not path.is_file():
+                raise IncompleteShard(f"{path} is missing; copy the whole folder")
+            yield from module.read_shard(path)
 
     def ledger(self, split: str) -> Iterator[LedgerRow]:
         """What became of each annotation row of a split.
@@ -69,6 +75,12 @@ class PreparedDataset:
         for entry in self._split(split)["shards"]:
             yield from ledger.read(self.folder / entry["ledger"])
 
+    def _format(self, format: str | None) -> str:
+        format = self.formats[0] if format is None else format
+        if format not in self.formats:
+            raise BadOption(f"{self.folder} was prepared as {', '.join(self.formats)}, not as {format}")
+        return format
+
     def _split(self, split: str) -> dict[str, Any]:
         if split not in self.manifest["splits"]:
             raise BadOption(f"{self.folder} holds no split {split!r}, only {', '.join(self.splits) or 'none'}")
@@ -79,7 +91,15 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
     """Opens a prepared data set for reading.
 
     Raises:
-      CorruptShard: if the folder holds none, or it is not finished.
+      CorruptShard: if the folder holds none, if it is not finished, or if dataset.json and labels.txt disagree.
     """
     layout = Layout(Path(folder))
-    return PreparedDataset(layout.output, read_labels(layout).labels, manifest.read(layout))
+    content, labels = manifest.read(layout), read_labels(layout)
+    if sha256_of(layout.labels) != content["labels"]["sha256"]:
+        raise CorruptShard(f"{layout.labels} is not the file that dataset.json knows; class ids may be wrong")
+    formats = content["recipe"].get("formats")
+    if not isinstance(formats, list) or not formats or not all(name in tuple(SHARD_FORMATS) for name in formats):
+        raise CorruptShard(
+            f"{layout.manifest} names formats {formats!r:.100}, expected some of {', '.join(SHARD_FORMATS)}"
+        )
+    return PreparedDataset(layout.output, labels.labels, content)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.objects import read_object, remove_damaged_objects, remove_objects, write_object
+from kinetics_prep.dataset.objects import read_object, remove_damaged, remove_objects, write_object
 from kinetics_prep.dataset.part import Part, rows_of
 from kinetics_prep.dataset.shards import check_same_rows
 from kinetics_prep.errors import CorruptShard
@@ -31,10 +31,9 @@ def reopen(part: Part, shard: int, reasons: tuple[str, ...]) -> int:
 
 
 def _forget_objects(part: Part, shard: int, reasons: tuple[str, ...]) -> int:
-    rows = rows_of(part, shard)
-    remove_damaged_objects(part, rows)
-    refusals = [path for path in (part.object(row, ledger.REFUSED) for row in rows) if path.exists()]
-    forgotten = [path for path in refusals if read_object(path)[0].reason in reasons]
+    paths = [part.object(row, ledger.REFUSED) for row in rows_of(part, shard)]
+    remove_damaged(paths)
+    forgotten = [path for path in paths if path.exists() and read_object(path)[0].reason in reasons]
     for path in forgotten:
         path.unlink()
     return len(forgotten)
@@ -43,7 +42,7 @@ def _forget_objects(part: Part, shard: int, reasons: tuple[str, ...]) -> int:
 def _reopen_committed(part: Part, shard: int, reasons: tuple[str, ...]) -> int:
     layout, name = part.layout, part.shard_name(shard)
     rows, ledger_rows = rows_of(part, shard), list(ledger.read(layout.ledger(name)))
-    check_same_rows(name, rows, ledger_rows)
+    check_same_rows(name, rows, ledger_rows, "ledger row")
     count = sum(row.reason in reasons for row in ledger_rows)
     if count:
         # A killed run may have left objects, with refusals that are now to be forgotten.

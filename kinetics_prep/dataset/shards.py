@@ -56,19 +56,22 @@ def assemble_if_complete(part: Part, shard: int) -> bool:
     return assemble(part, shard)
 
 
-def check_same_rows(name: str, rows: Sequence[PlanRow], ledger_rows: Sequence[LedgerRow]) -> None:
+def check_same_rows(name: str, rows: Sequence[PlanRow], ledger_rows: Sequence[LedgerRow], what: str) -> None:
     """Checks that ledger rows are those of plan rows, in the same order.
 
+    Args:
+      name: of the shard, for the message.
+      what: where the ledger rows are from: "object" or "ledger row".
+
     Raises:
-      CorruptShard: if one is another row's; the message names both.
+      CorruptShard: if there are more or fewer of them, or one is another row's; the message names both.
     """
     if len(rows) != len(ledger_rows):
         raise CorruptShard(f"{name}: {len(rows)} rows are planned, and its ledger has {len(ledger_rows)}")
     for row, ledger_row in zip(rows, ledger_rows, strict=True):
         if (row.clip_id, row.annotation_line) != (ledger_row.clip_id, ledger_row.annotation_line):
-            raise CorruptShard(
-                f"{name}: the object of {row.clip_id} holds {ledger_row.clip_id}; remove .work and run again"
-            )
+            advice = "; remove .work and run again" if what == "object" else ""
+            raise CorruptShard(f"{name}: the {what} of {row.clip_id} holds {ledger_row.clip_id}{advice}")
 
 
 def _write_shard(part: Part, shard: int) -> None:
@@ -76,7 +79,7 @@ def _write_shard(part: Part, shard: int) -> None:
     rows = rows_of(part, shard)
     paths = _find_objects(part, name, rows)
     ledger_rows = [read_object(path)[0] for path in paths]
-    check_same_rows(name, rows, ledger_rows)
+    check_same_rows(name, rows, ledger_rows, "object")
     written = [path for path, row in zip(paths, ledger_rows, strict=True) if row.status == ledger.WRITTEN]
     files = {form: _write_format(part, name, form, written) for form in part.formats if written}
     ledger_path = layout.ledger(name)

@@ -9,7 +9,6 @@ from kinetics_prep.annotations import published
 from kinetics_prep.annotations.published import PublishedDataset
 from kinetics_prep.dataset import ledger, plan
 from kinetics_prep.dataset.layout import Layout, list_parts, part_name, shard_name
-from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.dataset.objects import count_objects
 from kinetics_prep.errors import CorruptShard
 
@@ -76,27 +75,27 @@ def _split_status(layout: Layout, split: str) -> SplitStatus:
     return status
 
 
-def _add_part(status: SplitStatus, layout: Layout, part: str) -> None:
+def _add_part(split_status: SplitStatus, layout: Layout, part: str) -> None:
     shards = 1 + max((row.shard for row in plan.read(layout.plan(part))), default=-1)
     for shard in range(shards):
         name = shard_name(part, shard, shards)
         if layout.marker(name).exists():
-            for row in ledger.read(layout.ledger(name)):
-                _add_row(status, row)
+            for row in ledger.read_columns(layout.ledger(name), "status", "reason", "label"):
+                _add_row(split_status, **row)
         else:
             counts = count_objects(layout, part, shard)
-            status.written += counts[ledger.WRITTEN]
-            status.refused += counts[ledger.REFUSED]
+            split_status.written += counts[ledger.WRITTEN]
+            split_status.refused += counts[ledger.REFUSED]
 
 
-def _add_row(status: SplitStatus, row: LedgerRow) -> None:
-    if row.reason is None:
-        status.written += 1
+def _add_row(split: SplitStatus, status: str, reason: str, label: str | None) -> None:
+    if status == ledger.WRITTEN:
+        split.written += 1
         return
-    status.refused += 1
-    status.reasons[row.reason] += 1
-    if row.label is not None:
-        status.lost_of[row.label] += 1
+    split.refused += 1
+    split.reasons[reason] += 1
+    if label is not None:
+        split.lost_of[label] += 1
 
 
 def describe(statuses: list[SplitStatus], retryable: tuple[str, ...], worst: int = 5) -> Iterator[str]:

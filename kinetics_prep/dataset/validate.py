@@ -24,6 +24,9 @@ from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.storage.files import sha256_of
 
+_KEY = ("clip_id", "annotation_file", "annotation_line")
+"""Columns that tell rows of a plan apart."""
+
 _UNKNOWN = "is not in dataset.json; a reader that takes all files would read it"
 
 
@@ -109,7 +112,7 @@ def problems(
 
 
 def _guarded(where: str, check: Callable[[], Iterable[Problem]]) -> Iterator[Problem]:
-    """What a check finds; that it cannot go on is a problem too."""
+    """The problems that a check finds; an error of the check itself becomes a problem too."""
     try:
         yield from check()
     except (CorruptShard, OSError, KeyError, ValueError) as error:
@@ -161,7 +164,8 @@ def shard_problems(shard: Shard) -> Iterator[Problem]:
 
 def _ledger_problems(shard: Shard) -> Iterator[Problem]:
     where = shard.entry["ledger"]
-    ledger_rows, rows = list(ledger.read(shard.path(where))), shard.rows()
+    ledger_rows = list(ledger.read_columns(shard.path(where), *_KEY, "status"))
+    rows = shard.rows()
     marker = read_marker(shard.part.layout.marker(shard.name))
     part = shard.part
     expected = {"split": part.split, "of": shard.shards, "recipe": part.recipe, "plan_sha256": part.plan_sha256}
@@ -170,15 +174,12 @@ def _ledger_problems(shard: Shard) -> Iterator[Problem]:
             yield Problem(f"markers/{shard.name}.json", f"says {key} {marker[key]}, dataset.json {value}")
     if sha256_of(shard.path(where)) != marker["ledger_sha256"]:
         yield Problem(where, "its checksum is not the marker's")
-    if list(map(_key, ledger_rows)) != list(map(_key, rows)):
+    planned = [tuple(getattr(row, name) for name in _KEY) for row in rows]
+    if [tuple(row[name] for name in _KEY) for row in ledger_rows] != planned:
         yield Problem(where, f"its {len(ledger_rows)} rows are not the {len(rows)} that were planned")
-    written = sum(row.status == ledger.WRITTEN for row in ledger_rows)
+    written = sum(row["status"] == ledger.WRITTEN for row in ledger_rows)
     if written != shard.written:
         yield Problem(where, f"{written} rows written, dataset.json says {shard.written}")
-
-
-def _key(row: PlanRow | ledger.LedgerRow) -> tuple[str, str, int]:
-    return row.clip_id, row.annotation_file, row.annotation_line
 
 
 def _file_problems(shard: Shard, form: str, file: dict[str, Any]) -> Iterator[Problem]:
@@ -190,8 +191,8 @@ def _file_problems(shard: Shard, form: str, file: dict[str, Any]) -> Iterator[Pr
         yield Problem(where, "its checksum is not the one in dataset.json")
     # Without duplicates, which have the id of the clip that they repeat.
     rows = {row.clip_id: row for row in shard.rows() if isinstance(row, PlannedRow)}
-    ledger_rows = ledger.read(shard.path(shard.entry["ledger"]))
-    expected = [row.clip_id for row in ledger_rows if row.status == ledger.WRITTEN]
+    ledger_rows = ledger.read_columns(shard.path(shard.entry["ledger"]), "clip_id", "status")
+    expected = [row["clip_id"] for row in ledger_rows if row["status"] == ledger.WRITTEN]
     clip_ids = []
     for record in SHARD_FORMATS[form].read_shard(path):
         clip_id = record.text("example/id")

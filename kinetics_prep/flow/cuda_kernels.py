@@ -213,6 +213,6 @@ def _settings(parameters: TVL1) -> tuple[np.generic, ...]:
 
 
 def _quantizing(quantizer: str | None, bound_px: float) -> tuple[np.generic, ...]:
-    """The quantizer as arguments of `flow_between`, rounded to float32 where quantize.py does."""
+    """The quantizer as arguments of `flow_between`, rounded to float32 where media/quantize.py does."""
     number = 0 if quantizer is None else 1 + QUANTIZERS.index(quantizer)
     return np.int32(number), np.float32(bound_px), np.float32(127 / bound_px), np.float32(2 * bound_px)

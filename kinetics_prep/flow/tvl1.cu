@@ -495,7 +495,7 @@ __device__ Long solve(State &state, const Settings &settings, float *rows) {
     return taken;
 }
 
-// Quantizing, as quantize.py does it ----------------------------------------------------------------
+// Quantizing, as media/quantize.py does it ----------------------------------------------------------------
 
 __device__ Byte quantized(float v, int quantizer, float bound, float steps, float span) {
     if (quantizer == SYMMETRIC) return (Byte)(rintf(clamped(v, -bound, bound) * steps) + 128.0f);

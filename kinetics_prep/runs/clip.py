@@ -97,7 +97,7 @@ def prepare_clip(
         raise NotFound(f"{path} is not a file")
     annotation = Annotation(path.stem, float(start_seconds), end_seconds, split="test")
     source = Fetched(path, path.name, str(path), begins_seconds=0.0)
-    cut = _cut(annotation, recipe, Stopwatch(), {}, source)
+    cut = _cut(annotation, source, recipe)
     engine = flow.engine(recipe.engine)
     quantized = quantized_flow(cut.clip, engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, [])
     digest = recipe_file.digest(recipe, tools.versions(recipe))
@@ -117,10 +117,12 @@ def prepare_and_commit(row: PlanRow, part: Part, context: RunContext) -> None:
 
 
 def _prepare(row: PlannedRow, context: RunContext, stopwatch: Stopwatch, facts: dict[str, Any]) -> bytes:
-    """The walk of one row. What is learnt on the way goes into `facts`, which survive an error."""
+    """Prepares one row. What is learnt on the way goes into `facts`, which survive an error."""
     recipe, annotation = context.recipe, row.annotation
     with stopwatch("seconds_fetch"):
-        cut = context.sources.first_usable(row, functools.partial(_cut, annotation, recipe, stopwatch, facts))
+        cut = context.sources.first_usable(
+            row, functools.partial(_cut_with_facts, annotation, recipe, stopwatch, facts)
+        )
     clip, fetched = cut.clip, cut.fetched
     facts |= {"taken_as_trimmed": cut.taken_as_trimmed, "ends_early": clip.ends_early, "frames": len(clip)}
     facts |= {"height": clip.frames.shape[1], "width": clip.frames.shape[2]}
@@ -152,17 +154,22 @@ def _encode(
     )
 
 
-def _cut(
+def _cut_with_facts(
     annotation: Annotation, recipe: Recipe, stopwatch: Stopwatch, facts: dict[str, Any], fetched: Fetched
 ) -> CutClip:
-    """Cuts the clip of an annotation out of a file."""
+    """Cuts the clip of an annotation out of a file, and notes what the file is."""
     facts |= {"attempts": fetched.attempts, "source": fetched.origin, "source_kind": fetched.source}
     try:
         facts |= _checksum(fetched)
         with stopwatch("seconds_decode"):
-            cut = _decode(annotation, fetched, recipe)
+            return _cut(annotation, fetched, recipe)
     except ClipError as error:
         raise with_source_name(error, fetched.path, fetched.name, fetched.attempts) from None
+
+
+def _cut(annotation: Annotation, fetched: Fetched, recipe: Recipe) -> CutClip:
+    """Cuts the clip of an annotation out of a file."""
+    cut = _decode(annotation, fetched, recipe)
     if annotation.end_seconds is None and cut.clip.ends_early:  # a whole video ends where it should
         seconds = float(len(cut.clip) / cut.clip.fps)
         return dataclasses.replace(cut, seconds=seconds, clip=dataclasses.replace(cut.clip, ends_early=False))

@@ -27,14 +27,14 @@ class RunContext:
     scratch: str
     """A folder for downloads that are not kept."""
     hardware: Hardware = ANY_HARDWARE
-    run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+    run_id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     """Tells runs in one process apart: a folder is listed once a run, not once a process."""
 
     @property
     def sources(self) -> Sources:
         """The places of videos, opened once a process."""
         with _OPENING:  # else each thread of a pool would list the folder for itself
-            return _sources(self.run, self.fetching, self.scratch)
+            return _sources(self.run_id, self.fetching, self.scratch)
 
     @property
     def engine(self) -> FlowEngine:
@@ -49,7 +49,7 @@ class RunContext:
 
     @property
     def flow_by(self) -> str:
-        """The same for the record, where engines that give the same flow have the same name."""
+        """The same for the record, whose bytes are the same whichever of the equal engines computed the flow."""
         return f"{self.recipe.flow_by}: {self.engine.version()}"
 
 
@@ -57,7 +57,7 @@ _OPENING = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
-def _sources(run: str, fetching: Fetching, scratch: str) -> Sources:
+def _sources(run_id: str, fetching: Fetching, scratch: str) -> Sources:
     return open_sources(fetching, Path(scratch))
 
 

@@ -28,7 +28,7 @@ class Forecast:
     first: collections.Counter[str] = dataclasses.field(default_factory=_no_counts)
     """Videos by the host that is asked first."""
     fallback: collections.Counter[str] = dataclasses.field(default_factory=_no_counts)
-    """Videos by host, for which it is asked only if the hosts before do not have them."""
+    """Videos by host that is asked only if earlier hosts lack them."""
 
     def describe(self, fetching: Fetching, duration: Callable[[float], str]) -> Iterator[str]:
         """The lines to print.

@@ -20,7 +20,7 @@ class Job:
     output: Path
     recipe: Recipe
     retry: tuple[str, ...] = ()
-    """Rows refused for these reasons are tried again."""
+    """Reasons; `prepare.reopen_refused` has rows refused for them tried again."""
     hardware: Hardware = ANY_HARDWARE
 
     def __post_init__(self) -> None:
@@ -36,7 +36,7 @@ class Resumption:
     reasons: tuple[str, ...]
     """Rows refused for these reasons are tried again."""
     fetching: Fetching
-    """Without places, those that the folder's first run was given."""
+    """Where to search videos; if it names no place, those in sources.json."""
     hardware: Hardware = ANY_HARDWARE
 
     def __post_init__(self) -> None:

@@ -100,6 +100,8 @@ class Summary:
 def open_run(job: Job) -> Iterator[PrepareRun]:
     """Locks the output folder and plans the job, or checks that the plan of an interrupted run is the same.
 
+    Rows refused for a reason in `job.retry` are tried again only after `reopen_refused(run, job.retry)`.
+
     Raises:
       OtherRecipe: if the folder holds the output of another recipe, label map or plan.
       BadAnnotations, BadOption: if the job makes no sense.
@@ -135,7 +137,7 @@ def resume_run(
     """Locks a folder that was begun, and opens its run from what is in it, without the annotation files.
 
     Args:
-      fetching: where videos are searched; in the places that the folder was begun with, if it names none.
+      fetching: where to search videos; if it names no place, those in sources.json.
       ask_again: a source that refused a video for one of these reasons is asked for it once more.
 
     Raises:
@@ -196,7 +198,7 @@ def reopen_refused(run: PrepareRun, reasons: tuple[str, ...]) -> None:
     """Forgets refusals for some reasons, so that the run tries these rows again."""
     if not reasons:
         return
-    complete_refreshes(run.parts)
+    drop_found_rows(run.parts)
     # Until the run is through the folder is unfinished, and must not look otherwise.
     run.layout.manifest.unlink(missing_ok=True)
     for part in run.parts:
@@ -204,8 +206,8 @@ def reopen_refused(run: PrepareRun, reasons: tuple[str, ...]) -> None:
             reopen(part, shard, reasons)
 
 
-def complete_refreshes(parts: Iterable[Part]) -> None:
-    """Removes clips that a refresh found from the older ledgers; a killed refresh may not have got that far."""
+def drop_found_rows(parts: Iterable[Part]) -> None:
+    """Drops the rows of clips that a refresh found from the older ledgers; a killed refresh may not have done so."""
     for part in parts:
         if ids_found_later(part):
             for shard in range(part.shards):
@@ -219,7 +221,7 @@ def finish(run: PrepareRun) -> Summary:
       IncompleteShard: if one is not.
     """
     layout = run.layout
-    complete_refreshes(run.parts)
+    drop_found_rows(run.parts)
     content = manifest.build(layout)
     manifest.check_complete(run.parts, content)
     manifest.write(layout, content)

@@ -127,8 +127,8 @@ def _search_part(part: Part, reasons: tuple[str, ...]) -> Part:
 
 def _refused_rows(part: Part, reasons: tuple[str, ...]) -> Iterator[PlannedRow]:
     for shard in range(part.shards):
-        ledger_rows = ledger.read(part.layout.ledger(part.shard_name(shard)))
-        refused = {row.clip_id for row in ledger_rows if row.reason in reasons}
+        ledger_rows = ledger.read_columns(part.layout.ledger(part.shard_name(shard)), "clip_id", "reason")
+        refused = {row["clip_id"] for row in ledger_rows if row["reason"] in reasons}
         for row in rows_of(part, shard):
             if isinstance(row, PlannedRow) and row.clip_id in refused:
                 yield row

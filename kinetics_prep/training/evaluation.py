@@ -30,7 +30,7 @@ class EvaluateJob:
     frames: int | None = None
     """Of a clip, after the weights' stride; None for the model's own number at test."""
     batch: int = 1
-    """ClipIndex at a time."""
+    """Clips at a time."""
     how: str = "logits"
     """How to fuse several networks, see `fusion.fuse`."""
     reading: Reading = dataclasses.field(default_factory=Reading)
@@ -48,11 +48,11 @@ class Evaluation:
     skipped: set[str] = dataclasses.field(default_factory=set)
     """Ids of clips that could not be read, where the job says to go on without them."""
     done: int = 0
-    """ClipIndex evaluated so far, summed over networks."""
+    """Clips evaluated so far, summed over networks."""
 
     @property
     def total(self) -> int:
-        """ClipIndex to evaluate, summed over networks."""
+        """Clips to evaluate, summed over networks."""
         return len(self.clips) * len(self.networks)
 
 

@@ -55,7 +55,7 @@ class TrainRecipe:
     """"rgb", "flow", or "both" for the models that join them."""
     steps: int = 115_000
     batch: int = 384
-    """ClipIndex a step, over all devices."""
+    """Clips a step, over all devices."""
     accumulate: int = 1
     """Parts that a batch is computed in, one after the other, if memory does not hold the whole."""
     learning_rates: tuple[tuple[int, float], ...] = ((0, 0.1), (97_000, 0.01), (108_000, 0.001))
@@ -106,7 +106,7 @@ class TrainRecipe:
 
     @property
     def batch_at_once(self) -> int:
-        """ClipIndex that all devices together compute at once."""
+        """Clips that all devices together compute at once."""
         return self.batch // self.accumulate
 
     def learning_rate(self, step: int, validation_losses: Sequence[float] = ()) -> float:

@@ -44,7 +44,7 @@ class TrainRun:
     history: History
     devices: Devices
     skipped: Skipped = dataclasses.field(default_factory=Skipped)
-    """ClipIndex that could not be read, where the job says to go on without them."""
+    """Clips that could not be read, where the job says to go on without them."""
     step: int = 0
     """Steps done."""
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)

@@ -13,7 +13,7 @@ from conftest import write_video
 
 from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.beam import runners, stages
-from kinetics_prep.beam.stages import EachClip, assemble_shard, pending_shards, rows_to_prepare
+from kinetics_prep.beam.stages import EachClip, assemble_shard, pending_shards, repair_shard
 from kinetics_prep.dataset import objects
 from kinetics_prep.errors import BadOption, IncompleteShard
 from kinetics_prep.runs.context import RunContext
@@ -129,11 +129,11 @@ def test_pending_are_the_shards_without_a_marker(dataset):
     assert list(pending_shards(run_of(dataset))) == [("train", 1)]
 
 
-def test_rows_to_prepare_are_those_without_a_sound_object(dataset):
+def test_repair_shard_are_those_without_a_sound_object(dataset):
     dataset.write(dataset.rows[0])
     dataset.write(dataset.rows[1])
     objects.find_object(dataset.part, dataset.rows[1]).write_bytes(b"damaged")
-    rows = rows_to_prepare({"train": dataset.part}, "train", 0)
+    rows = repair_shard({"train": dataset.part}, "train", 0)
     assert rows == [("train", dataset.rows[1]), ("train", dataset.rows[2])]
     assert not dataset.part.is_committed(0)
 
@@ -141,7 +141,7 @@ def test_rows_to_prepare_are_those_without_a_sound_object(dataset):
 def test_a_shard_that_lacks_no_row_is_assembled_and_gives_none(dataset):
     for planned in dataset.rows_in(1):
         dataset.write(planned)
-    assert rows_to_prepare({"train": dataset.part}, "train", 1) == []
+    assert repair_shard({"train": dataset.part}, "train", 1) == []
     assert dataset.part.is_committed(1)
 
 

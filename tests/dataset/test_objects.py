@@ -34,11 +34,11 @@ def test_a_refusal_is_an_object_without_a_record(dataset):
 
 
 def test_a_row_without_an_object_is_missing(dataset):
-    assert objects.missing_rows(dataset.part, 0) == dataset.rows[:3]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == dataset.rows[:3]
     dataset.write(dataset.rows[1])
     dataset.write(dataset.rows[2], "private")
-    assert objects.missing_rows(dataset.part, 0) == dataset.rows[:1]
-    assert objects.missing_rows(dataset.part, 1) == dataset.rows[3:]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == dataset.rows[:1]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(1)) == dataset.rows[3:]
     assert objects.find_object(dataset.part, dataset.rows[0]) is None
 
 
@@ -47,7 +47,7 @@ def test_a_search_for_objects_changes_nothing(dataset):
     path = objects.find_object(dataset.part, dataset.rows[0])
     path.write_bytes(b"damaged")
     before = sorted(dataset.layout.work.rglob("*"))
-    assert objects.missing_rows(dataset.part, 0) == dataset.rows[1:3]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == dataset.rows[1:3]
     assert objects.count_objects(dataset.layout, "train", 0) == {"written": 1, "refused": 0}
     assert sorted(dataset.layout.work.rglob("*")) == before
 
@@ -87,15 +87,15 @@ def test_a_damaged_object_is_refused_and_removed_and_sound_ones_stay(dataset, da
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     with pytest.raises(CorruptShard):
         objects.read_object(path)
-    objects.remove_damaged_objects(dataset.part, dataset.rows[:3])
-    assert objects.missing_rows(dataset.part, 0) == [dataset.rows[1]]
+    paths = [objects.find_object(dataset.part, planned) for planned in dataset.rows[:3]]
+    objects.remove_damaged(paths)
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == [dataset.rows[1]]
 
 
-def test_an_object_that_another_worker_has_removed_is_no_damage(dataset, monkeypatch):
+def test_an_object_that_another_worker_has_removed_is_no_damage(dataset):
     dataset.write(dataset.rows[0])
     path = objects.find_object(dataset.part, dataset.rows[0])
-    monkeypatch.setattr(objects, "find_object", lambda part, planned: path.with_name("00009.written"))
-    objects.remove_damaged_objects(dataset.part, dataset.rows[:1])
+    objects.remove_damaged([path.with_name("00009.written"), path])
     assert path.exists()
 
 
@@ -104,7 +104,7 @@ def test_the_objects_of_a_shard_are_removed_and_those_of_others_stay(dataset):
         dataset.write(planned)
     objects.remove_objects(dataset.part, 0)
     objects.remove_objects(dataset.part, 7)
-    assert [len(objects.missing_rows(dataset.part, shard)) for shard in (0, 1)] == [3, 0]
+    assert [len(objects.missing_rows(dataset.part, dataset.rows_in(shard))) for shard in (0, 1)] == [3, 0]
 
 
 def test_objects_of_a_search_are_apart_from_those_of_the_split(dataset):

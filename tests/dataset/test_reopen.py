@@ -30,7 +30,7 @@ def test_a_committed_shard_goes_back_to_its_objects_without_the_refusals_to_forg
     dataset.complete({0: "network", 1: "private"})
     assert reopen(dataset.part, 0, ("network", "geo")) == 1
     assert not dataset.part.is_committed(0)
-    assert objects.missing_rows(dataset.part, 0) == [dataset.rows[0]]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == [dataset.rows[0]]
     kept, record = objects.read_object(dataset.part.object(dataset.rows[1], "refused"))
     assert (kept, record) == (ledger_row(dataset.rows[1], "private"), None)
     kept, record = objects.read_object(dataset.part.object(dataset.rows[2], "written"))
@@ -61,7 +61,7 @@ def test_objects_of_an_uncommitted_shard_are_forgotten_by_reason(dataset):
     for planned, reason in zip(dataset.rows[:3], ("network", "private", None), strict=True):
         dataset.write(planned, reason)
     assert reopen(dataset.part, 0, ("network",)) == 1
-    assert objects.missing_rows(dataset.part, 0) == [dataset.rows[0]]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == [dataset.rows[0]]
     assert reopen(dataset.part, 0, ("network",)) == 0
 
 
@@ -69,7 +69,18 @@ def test_a_damaged_object_of_an_uncommitted_shard_is_removed_and_not_read(datase
     dataset.write(dataset.rows[0], "network")
     dataset.part.object(dataset.rows[0], "refused").write_bytes(b"damaged")
     assert reopen(dataset.part, 0, ("network",)) == 0
-    assert objects.missing_rows(dataset.part, 0) == dataset.rows[:3]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == dataset.rows[:3]
+
+
+@pytest.mark.parametrize("damage", [b"damaged", b""])
+def test_a_damaged_refusal_beside_a_written_object_of_the_same_row_is_removed(damage, dataset):
+    """Two workers did the row, with two outcomes, and the power went while the refusal was written."""
+    dataset.write(dataset.rows[0])
+    dataset.write(dataset.rows[0], "network")
+    dataset.part.object(dataset.rows[0], "refused").write_bytes(damage)
+    assert reopen(dataset.part, 0, ("network",)) == 0
+    assert not dataset.part.object(dataset.rows[0], "refused").exists()
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == dataset.rows[1:3]
 
 
 def test_refusals_left_by_a_killed_run_do_not_survive(dataset):
@@ -78,7 +89,7 @@ def test_refusals_left_by_a_killed_run_do_not_survive(dataset):
     dataset.write(dataset.rows[1], "private")
     dataset.write(dataset.rows[0], "network")
     assert reopen(dataset.part, 0, ("network", "private")) == 2
-    assert objects.missing_rows(dataset.part, 0) == dataset.rows[:2]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == dataset.rows[:2]
 
 
 def test_the_marker_goes_last(dataset, monkeypatch):
@@ -104,7 +115,7 @@ def test_a_ledger_of_other_rows_is_refused(dataset):
     path = dataset.layout.ledger(NAME)
     rows = list(ledger.read(path))
     tables.write(path, "ledger", [[row.as_dict() for row in rows[::-1]]])
-    with pytest.raises(CorruptShard, match="the object of video0_000000_000001 holds video2_000002_000003"):
+    with pytest.raises(CorruptShard, match="the ledger row of video0_000000_000001 holds video2_000002_000003$"):
         reopen(dataset.part, 0, ("network",))
     tables.write(path, "ledger", [[row.as_dict() for row in rows[:2]]])
     with pytest.raises(CorruptShard, match="3 rows are planned, and its ledger has 2"):
@@ -115,4 +126,4 @@ def test_a_ledger_of_other_rows_is_refused(dataset):
 def test_a_shard_of_refusals_alone_is_reopened_without_data(dataset):
     dataset.complete(dict.fromkeys(range(5), "removed"))
     assert reopen(dataset.part, 0, ("removed",)) == 3
-    assert objects.missing_rows(dataset.part, 0) == dataset.rows[:3]
+    assert objects.missing_rows(dataset.part, dataset.rows_in(0)) == dataset.rows[:3]

@@ -89,7 +89,7 @@ def test_nothing_is_written_while_a_row_is_unaccounted_for(dataset):
     with pytest.raises(IncompleteShard, match=r"train-00000-of-00002: 1 of 3 rows .* such as video1_000001_000002$"):
         shards.assemble(dataset.part, 0)
     assert {path.name for path in dataset.layout.output.iterdir()} == {"plan", ".work", "labels.txt", "recipe.json"}
-    assert len(objects.missing_rows(dataset.part, 0)) == 1
+    assert len(objects.missing_rows(dataset.part, dataset.rows_in(0))) == 1
 
 
 def test_the_last_clip_of_a_shard_has_it_assembled_and_no_clip_before(dataset):
@@ -140,9 +140,9 @@ def test_objects_of_two_rows_of_one_clip_that_were_swapped_are_refused(tmp_path)
 
 def test_ledger_rows_that_are_too_few_are_refused():
     rows = [row(0), row(1)]
-    shards.check_same_rows("a", rows, list(map(ledger_row, rows)))
+    shards.check_same_rows("a", rows, list(map(ledger_row, rows)), "object")
     with pytest.raises(CorruptShard, match="a: 2 rows are planned, and its ledger has 1"):
-        shards.check_same_rows("a", rows, [ledger_row(rows[0])])
+        shards.check_same_rows("a", rows, [ledger_row(rows[0])], "object")
 
 
 def test_an_object_without_the_record_that_its_name_claims_is_refused(dataset):

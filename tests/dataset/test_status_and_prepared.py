@@ -11,7 +11,7 @@ from kinetics_prep.annotations.published import PublishedDataset
 from kinetics_prep.dataset import manifest, plan, status
 from kinetics_prep.dataset.prepared import open_dataset
 from kinetics_prep.dataset.shards import assemble
-from kinetics_prep.errors import RETRYABLE, BadOption, CorruptShard
+from kinetics_prep.errors import RETRYABLE, BadOption, CorruptShard, IncompleteShard
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_format_is_read_from_its_own_files(prepared, tmp_path):
     shutil.rmtree(tmp_path / "out" / "tfrecord")
     opened = open_dataset(tmp_path / "out")
     assert len(list(opened.records("train", "parquet"))) == 4
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(IncompleteShard, match=r"train-00000-of-00002\.tfrecord is missing; copy the whole folder"):
         list(opened.records("train"))
 
 
@@ -167,6 +167,44 @@ def test_what_is_not_there_is_named(prepared, tmp_path):
         opened.shards("train", "webdataset")
     with pytest.raises(CorruptShard, match=r"holds no dataset\.json|cannot be read"):
         open_dataset(tmp_path)
+
+
+HOSTILE = {
+    "no formats": (lambda content: content["recipe"].pop("formats"), "names formats None, expected some of tfrecord"),
+    "none at all": (lambda content: content["recipe"].update(formats=[]), r"names formats \[\]"),
+    "a number": (lambda content: content["recipe"].update(formats=3), "names formats 3"),
+    "an unknown one": (lambda content: content["recipe"].update(formats=["zip"]), r"names formats \['zip'\]"),
+    "one that is no name": (lambda content: content["recipe"].update(formats=[["tfrecord"]]), "names formats"),
+    "other labels": (
+        lambda content: content["labels"].update(sha256="0" * 64),
+        "is not the file that dataset.json knows",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", HOSTILE)
+def test_a_manifest_that_makes_no_sense_is_refused_in_words(damage, prepared, tmp_path):
+    import json
+
+    shutil.copytree(prepared.layout.output, tmp_path / "out")
+    change, message = HOSTILE[damage]
+    content = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    change(content)
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(CorruptShard, match=message):
+        open_dataset(tmp_path / "out")
+
+
+def test_a_manifest_that_lacks_a_file_is_refused_in_words(prepared):
+    import copy
+
+    opened = open_dataset(prepared.layout.output)
+    content = copy.deepcopy(opened.manifest)
+    del content["splits"]["train"]["shards"][0]["files"]["parquet"]
+    lacking = kinetics_prep.PreparedDataset(opened.folder, opened.labels, content)
+    with pytest.raises(CorruptShard, match=r"dataset\.json lacks a file of split train as parquet"):
+        lacking.shards("train", "parquet")
+    assert len(lacking.shards("train", "tfrecord")) == 2
 
 
 def test_a_damaged_record_is_refused_while_it_is_read(prepared, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from kinetics_prep.records import sequence_example
 
-# Message -> (field name, number, type, is repeated), as in the .proto files. A map is repeated messages of key and value.
+# Message -> (field name, number, type, is repeated), as in the .proto files. A map is repeated keys and values.
 MESSAGES = {
     "BytesList": [("value", 1, "bytes", True)],
     "FloatList": [("value", 1, "float", True)],

@@ -9,6 +9,7 @@ from small_dataset import RECIPE
 
 from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset import ledger, manifest, objects, plan
+from kinetics_prep.dataset.part import rows_of
 from kinetics_prep.dataset.shards import assemble
 from kinetics_prep.errors import BadOption, IncompleteShard, OtherRecipe
 from kinetics_prep.flow import Hardware
@@ -41,7 +42,7 @@ def carry_through(run, refused: dict[str, str]) -> None:
     """Writes an object for each row that lacks one, by hand, and assembles the shards."""
     for part, shard in list(run.pending()):
         dataset = small_dataset.SmallDataset(part, [])
-        for row in objects.missing_rows(part, shard):
+        for row in objects.missing_rows(part, rows_of(part, shard)):
             dataset.write(row, refused.get(row.media_id))
         assemble(part, shard)
 
@@ -90,7 +91,7 @@ def test_work_of_a_split_that_is_under_way_survives_the_end_of_another(job):
     val = dataclasses.replace(job, selection=dataclasses.replace(job.selection, splits=("val",)))
     with open_run(train) as run:
         part = run.parts[0]
-        small_dataset.SmallDataset(part, []).write(objects.missing_rows(part, 0)[0])
+        small_dataset.SmallDataset(part, []).write(objects.missing_rows(part, rows_of(part, 0))[0])
     with open_run(val) as run:
         carry_through(run, {})
         summary = finish(run)
@@ -103,10 +104,10 @@ def test_work_of_a_split_that_is_under_way_survives_the_end_of_another(job):
 def test_an_interrupted_run_goes_on_with_what_is_missing(job):
     with open_run(job) as run:
         part = run.parts[0]
-        first = objects.missing_rows(part, 0)[0]
+        first = objects.missing_rows(part, rows_of(part, 0))[0]
         small_dataset.SmallDataset(part, []).write(first)
     with open_run(job) as run:
-        assert first not in objects.missing_rows(run.parts[0], 0)
+        assert first not in objects.missing_rows(run.parts[0], rows_of(run.parts[0], 0))
         carry_through(run, {})
         assert finish(run).written == 5
     with open_run(job) as run:
@@ -205,7 +206,7 @@ def test_reopening_forgets_refusals_and_hides_the_manifest_until_the_run_is_thro
         reopen_refused(run, ("network",))
         assert not run.layout.manifest.exists()
         (pending,) = run.pending()
-        assert [row.media_id for row in objects.missing_rows(*pending)] == ["video1"]
+        assert [row.media_id for row in objects.missing_rows(pending[0], rows_of(*pending))] == ["video1"]
         carry_through(run, {})
         assert finish(run).refused == {"private": 1}
 

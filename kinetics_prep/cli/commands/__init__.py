@@ -26,23 +26,25 @@ class Entry:
 
     help: str
     takes_beam_flags: bool = False
+    allows_abbreviations: bool = False
+    """Whether the beginning of a flag will do for it, as in the first version of the command."""
 
 
 COMMANDS = {
     "flow": Entry("prepare clips: RGB and flow", takes_beam_flags=True),
-    "check": Entry("look over annotation files before a run"),
+    "check": Entry("look over annotation files before a run", allows_abbreviations=True),
     "download": Entry("get videos, and nothing else"),
-    "inspect": Entry("show a record of a shard, in words and as a picture"),
+    "inspect": Entry("show a record of a shard, in words and as a picture", allows_abbreviations=True),
     "refresh": Entry("look again for what a prepared folder lacks; its shards stay as they are", takes_beam_flags=True),
     "retry": Entry("try again what was refused for some reasons, and write its shards anew", takes_beam_flags=True),
-    "status": Entry("how far a folder is, and what it lost"),
-    "validate": Entry("read a prepared folder back and name what is wrong"),
+    "status": Entry("how far a folder is, and what it lost", allows_abbreviations=True),
+    "validate": Entry("read a prepared folder back and name what is wrong", allows_abbreviations=True),
     "train": Entry("train a model on a prepared folder"),
     "evaluate": Entry("accuracy of weights on a split; of two streams also together"),
-    "compare": Entry("set evaluated models side by side, as in the paper's table"),
+    "compare": Entry("set evaluated models side by side, as in the paper's table", allows_abbreviations=True),
     "predict": Entry("name the likeliest classes of a video"),
-    "models": Entry("list the models: input sizes, frames, parameters"),
-    "weights": Entry("fetch weights, convert those of others, say what a file holds"),
+    "models": Entry("list the models: input sizes, frames, parameters", allows_abbreviations=True),
+    "weights": Entry("fetch weights, convert those of others, say what a file holds", allows_abbreviations=True),
 }
 """In the order of `--help`."""
 

@@ -12,6 +12,7 @@ from kinetics_prep.cli.keras_backend import load_keras
 from kinetics_prep.cli.notices import notices
 from kinetics_prep.errors import BadOption
 from kinetics_prep.report import confusion
+from kinetics_prep.report.plot import require_matplotlib
 from kinetics_prep.report.progress import Progress
 from kinetics_prep.report.text import printable
 from kinetics_prep.training import comparison, predictions_file
@@ -35,6 +36,7 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Evaluates weights, each alone and all together."""
     output = arguments.output or Path(f"evaluation-{arguments.split}")
     load_keras()
+    require_matplotlib()  # now, and not when hours of work are to be drawn
     with notices():
         from kinetics_prep.training import evaluation
 

@@ -14,6 +14,7 @@ from kinetics_prep.cli import training_flags, training_options
 from kinetics_prep.cli.exit_codes import INTERRUPTED, OK
 from kinetics_prep.cli.keras_backend import load_keras
 from kinetics_prep.cli.notices import notices
+from kinetics_prep.report.plot import require_matplotlib
 from kinetics_prep.report.progress import Progress
 from kinetics_prep.report.text import printable
 from kinetics_prep.report.units import format_duration
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     start = time.monotonic()
     recipe = training_options.recipe_from(arguments)
     load_keras()
+    require_matplotlib()  # now, and not when hours of work are to be drawn
     with notices():
         from kinetics_prep.training import loop, opening
 

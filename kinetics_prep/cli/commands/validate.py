@@ -25,12 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Prints everything that is wrong with a folder."""
-    folder, layout, workers = arguments.folder, Layout(arguments.folder), worker_count(arguments.workers)
+    folder, layout = arguments.folder, Layout(arguments.folder)
     try:
         shards = validate.list_shards(layout)
     except CorruptShard as error:
         print(f"{folder}: {error}")
         return INVALID
+    workers = worker_count(arguments.workers)
     clips = sum(shard.written for shard in shards)
     clips_read: list[int] = []
     with Progress(clips, 0, lambda: {"read back": sum(clips_read)}):
