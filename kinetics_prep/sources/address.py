@@ -10,9 +10,9 @@ from kinetics_prep.errors import BadAddress, BadOption
 FIELDS = ("id", "start", "end", "split", "label")
 
 
-def without_password(text: str) -> str:
-    """A text without the user names and passwords in its addresses."""
-    return re.sub(r"(?<=://)[^/?#]*@", "", text)
+def without_password(address: str) -> str:
+    """An address, or what follows --videos, without the user name and password in it."""
+    return re.sub(r"(?:(?<=://)|(?<=^//))[^/?#]*@", "", address)
 
 
 def is_http(text: str) -> bool:

@@ -34,6 +34,7 @@ from kinetics_prep.errors import (
     Truncated,
 )
 from kinetics_prep.sources import cookies, ytdlp_errors
+from kinetics_prep.sources.address import without_password
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.source import Download
 from kinetics_prep.sources.ytdlp_downloader import WarningLog, single_video_class
@@ -208,7 +209,8 @@ def _host(template: str) -> str:
     """The host of a template, which must hold {id} outside the host and no other field."""
 
     def bad_option(why: str) -> BadOption:
-        return BadOption(f"--videos {PREFIX}{template}: {why}; expected for example {PREFIX}https://vimeo.com/{{id}}")
+        text = without_password(f"{PREFIX}{template}")
+        return BadOption(f"--videos {text}: {why}; expected for example {PREFIX}https://vimeo.com/{{id}}")
 
     if "{id}" not in template or re.search("[{}]", template.replace("{id}", "")):
         raise bad_option("expected {id} in it, and no other field")

@@ -24,7 +24,7 @@ _ADVICE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SECRETS = (
-    (re.compile(r"://[^/@\s]{1,1000}@"), "://"),
+    (re.compile(r"://[^/?#\s]{1,1000}@"), "://"),  # a password may hold an @
     (re.compile(r"\b(?:set-)?cookie2?\b['\"]?:[^\n]{0,2000}", re.IGNORECASE), "cookie: (not shown)"),
     (re.compile(r"\b((?:proxy-)?authorization\b['\"]?:)[^\n]{0,2000}", re.IGNORECASE), r"\1 (not shown)"),
     (re.compile(r"(?<![\w:/.\]])/(?:[^\s/:'\"()<>]{1,255}/){1,60}[^\s/:'\"()<>]{0,255}"), "(a local file)"),

@@ -13,6 +13,7 @@ from kinetics_prep.errors import BadOption, ClipError, NotFound, Truncated
 from kinetics_prep.runs.clip import prepare_row
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching, open_sources
+from kinetics_prep.sources.cache import Cache, Entry
 
 VIDEO = OTHER = b""
 
@@ -148,6 +149,70 @@ def test_what_nobody_can_read_does_not_stay_and_its_place_is_not_asked_again(ser
     assert not list((tmp_path / "cache").glob("videos/*/*"))
     assert content(sources("a", "b")) == VIDEO
     assert server.requested == ["/a/abc.mp4", "/b/abc.mp4"]
+
+
+def test_what_is_on_disk(tmp_path):
+    cache = Cache(tmp_path / "cache")
+    cache.keep(entry("clip abc", b"video", name="a.mp4", begins_seconds=5.0, notes=("note",)), new(tmp_path, b"video"))
+    name = hashlib.sha256(b"clip abc").hexdigest()
+    assert (tmp_path / "cache/entries" / name[:2] / f"{name}.json").read_text("utf-8") == (
+        '{\n "key": "clip abc",\n "name": "a.mp4",\n "origin": "http://h/\u00e9",\n "source": "http",\n'
+        ' "begins_seconds": 5.0,\n "attempts": 2,\n'
+        ' "sha256": "0cab1c9617404faf2b24e221e189ca5945813e14d3f766345b09ca13bbe28ffc",\n "bytes": 5,\n'
+        ' "notes": [\n  "note"\n ]\n}\n'
+    )
+    with cache.locked("video abc"):
+        assert [path.name for path in (tmp_path / "cache/locks").iterdir()] == ["1038"]
+
+
+def entry(key: str, body: bytes, **more) -> Entry:
+    facts = {"name": "abc.mp4", "origin": "http://h/\u00e9", "source": "http", "begins_seconds": None, "attempts": 2}
+    return Entry(key=key, sha256=hashlib.sha256(body).hexdigest(), bytes=len(body), **(facts | more))
+
+
+def new(tmp_path, body: bytes):
+    path = tmp_path / "new"
+    path.write_bytes(body)
+    return path
+
+
+def test_keeping_a_file_forgets_the_refusals_of_that_video_alone(tmp_path):
+    cache, fetching = Cache(tmp_path / "cache"), Fetching(("x",))
+    for key in ("video abc", "video def"):
+        cache.refusals.note(key, "x", NotFound("why"), fetching)
+    cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
+    assert cache.refusals.find("video abc", "x", fetching) is None
+    assert cache.refusals.find("video def", "x", fetching) is not None
+
+
+@pytest.mark.parametrize("reads_bytes", [True, False])
+def test_a_file_whose_bytes_have_changed_is_found_only_if_they_are_not_read(tmp_path, reads_bytes):
+    cache = Cache(tmp_path / "cache", reads_bytes)
+    kept = cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
+    assert cache.find(plan_row()).path == kept.path
+    kept.path.write_bytes(b"vide0")
+    assert (cache.find(plan_row()) is None) == reads_bytes
+    kept.path.write_bytes(b"vide")
+    assert cache.find(plan_row()) is None
+
+
+def test_the_clip_itself_comes_before_the_whole_video(tmp_path):
+    cache, row = Cache(tmp_path / "cache"), plan_row()
+    assert not cache.has(row)
+    cache.keep(entry(Cache.key(row, is_piece=False), b"whole"), new(tmp_path, b"whole"))
+    assert cache.has(row) and cache.find(row).path.read_bytes() == b"whole"
+    cache.keep(entry(Cache.key(row, is_piece=True), b"piece", begins_seconds=5.0), new(tmp_path, b"piece"))
+    assert cache.find(row).path.read_bytes() == b"piece"
+    assert cache.has(plan_row("abc", 20.0, 30.0)) and not cache.has(plan_row("def"))
+    assert cache.find(plan_row("abc", 20.0, 30.0)).path.read_bytes() == b"whole"
+
+
+def test_an_entry_of_another_video_is_not_taken(tmp_path):
+    cache = Cache(tmp_path / "cache")
+    cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
+    (path,) = (tmp_path / "cache/entries").glob("*/*")
+    path.write_text(path.read_text().replace("video abc", "video def"))
+    assert cache.find_key("video abc") is None
 
 
 # What was refused -----------------------------------------------------------------------------

@@ -143,6 +143,54 @@ def test_a_password_in_the_address_is_used_and_told_to_nobody(server, tmp_path):
     assert "secret" not in str(caught.value) + place.name
 
 
+@pytest.fixture
+def other_server(monkeypatch):
+    """A second server, which has another name."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    with loopback.running() as server:
+        server.url = server.url.replace("127.0.0.1", "localhost")
+        yield server
+
+
+@pytest.mark.parametrize("header", ["Authorization", "Cookie"])
+def test_a_redirection_takes_neither_password_nor_cookies_to_another_host(server, other_server, tmp_path, header):
+    """One at a time, as `http.cookiejar` sends no cookies to an address with a password in it."""
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tabc123\n")
+    server.says("/abc.mp4", (302, {"Location": "/next.mp4"}, b""))
+    server.says("/next.mp4", (302, {"Location": f"{other_server.url}/abc.mp4"}, b""))
+    other_server.says("/abc.mp4", OK)
+    address = server.url if header == "Cookie" else server.url.replace("http://", "http://me:secret@")
+    place = source(address + "/{id}.mp4", tmp_path / "scratch", cookies=str(cookies))
+    with place.fetch(plan_row()) as fetched:
+        assert fetched.path.read_bytes() == b"video"
+    assert [header in request.headers for request in server.requests] == [True, True]
+    (request,) = other_server.requests
+    assert not {"Authorization", "Cookie"} & set(request.headers)
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://me:secret@a..b/x", "//me:secret@/", "ftp://me:secret@h/", "http://me:secret@127.0.0.1:1/", None],
+)
+def test_no_message_names_a_password(server, tmp_path, location):
+    """The last one loops."""
+    address = server.url.replace("http://", "http://me:sec@ret@") + "/{id}.mp4"
+    server.says("/abc.mp4", (302, {"Location": location or address.format(id="abc")}, b""))
+    place = source(address, tmp_path / "scratch")
+    with pytest.raises(ClipError) as caught, place.fetch(plan_row()):
+        pass
+    assert "ret" not in str(caught.value).replace("retries", "")
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:1", "http://me:secret@a..b:1", "me:secret@127.0.0.1:1"])
+def test_no_message_names_the_password_of_the_proxy(tmp_path, proxy):
+    place = source("http://far.invalid/{id}", tmp_path / "scratch", proxy=proxy)
+    with pytest.raises(ClipError) as caught, place.fetch(plan_row()):
+        pass
+    assert "secret" not in str(caught.value)
+
+
 # Answers --------------------------------------------------------------------------------------
 
 
@@ -411,6 +459,19 @@ def test_a_server_that_cannot_go_on_there_gives_it_anew(server, fetch):
     with fetch("/{id}.mp4", plan_row()) as fetched:
         assert fetched.path.read_bytes() == VIDEO
     assert ranges(server) == [None, "bytes=4000-", None]
+
+
+@pytest.mark.parametrize("change", ["etag", "length"])
+def test_a_part_of_another_version_is_not_taken_even_if_the_server_sends_it(server, fetch, change):
+    """This server ignores If-Range, and its file has another length by now."""
+    other = bytes(reversed(VIDEO)) + b"longer"
+    part = (206, {"ETag": '"2"', "Content-Range": f"bytes 4000-{len(other) - 1}/{len(other)}"}, other[4000:])
+    whole = loopback.file(other, etag='"2"')
+    first = loopback.file(VIDEO, break_after=4000)
+    server.says("/abc.mp4", first, part if change == "length" else whole, whole)
+    with fetch("/{id}.mp4", plan_row()) as fetched:
+        assert fetched.path.read_bytes() == other
+    assert server.requests[1].headers["If-Range"] == '"1"'
 
 
 # Cookies, proxies -------------------------------------------------------------------------------

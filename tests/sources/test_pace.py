@@ -2,19 +2,22 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import logging
 import multiprocessing
+import re
 import threading
 import time
 
 import pytest
 from conftest import plan_row
 
-from kinetics_prep.errors import BadOption, BotCheck, Network, NotFound, RateLimited, ServerError
+from kinetics_prep.errors import BadOption, BotCheck, Network, NotFound, RateLimited, ServerError, Truncated
 from kinetics_prep.sources import Fetching, Politeness, open_sources
 from kinetics_prep.sources.fetching import YOUTUBE_HOST
-from kinetics_prep.sources.pace import HostPaused, Pace
+from kinetics_prep.sources.host_state import HostState, locked_state
+from kinetics_prep.sources.pace import HostPaused, Pace, Paces, clock_time
 
 
 class Clock:
@@ -161,7 +164,9 @@ def test_answers_that_were_under_way_count_as_one(pace_of, clock):
     pace = pace_of()
     for _ in range(4):
         pace.note_failure(RateLimited("HTTP 429"))
-    assert spent(clock, pace.wait) <= 66
+    assert 60 <= spent(clock, pace.wait) <= 66
+    pace.note_failure(RateLimited("HTTP 429"))
+    assert 120 <= spent(clock, pace.wait) <= 132  # the second pause, not the fifth
 
 
 def test_the_server_may_say_how_long(pace_of, clock):
@@ -187,14 +192,142 @@ def test_a_later_run_remembers_the_pause(pace_of, clock):
     assert spent(clock, pace_of().wait) == pytest.approx(600)
 
 
-@pytest.mark.parametrize("error", [Network("no route"), ServerError("HTTP 500")])
+# A pause may begin by another thread or process at any moment of `wait`; `other` is its pace.
+
+
+def test_a_pause_that_begins_after_the_first_check_is_kept_to(pace_of, clock, monkeypatch):
+    pace, other = pace_of(), pace_of()
+    take_slot = pace._take_slot
+
+    def paused_then_take_slot():
+        monkeypatch.setattr(pace, "_take_slot", take_slot)
+        other.note_failure(rate_limited(retry_after_seconds=600.0))
+        return take_slot()
+
+    monkeypatch.setattr(pace, "_take_slot", paused_then_take_slot)
+    assert spent(clock, pace.wait) == pytest.approx(600)
+
+
+@pytest.mark.parametrize("seconds", [600.0, 7200.0])
+def test_a_pause_that_begins_while_a_request_waits_for_its_slot_is_kept_to(pace_of, clock, monkeypatch, seconds):
+    pace, other = pace_of(rates=(("", 0.1),)), pace_of()
+    pace.wait()
+
+    def sleep_and_be_paused(slept):
+        monkeypatch.setattr(pace, "_sleep", clock.sleep)
+        clock.sleep(slept)
+        other.note_failure(rate_limited(retry_after_seconds=seconds))
+
+    monkeypatch.setattr(pace, "_sleep", sleep_and_be_paused)
+    if seconds > Politeness().patience_seconds:
+        with pytest.raises(HostPaused):
+            pace.wait()
+    else:
+        assert spent(clock, pace.wait) == pytest.approx(10 + seconds)
+
+
+def test_a_pause_that_becomes_longer_is_waited_for_to_its_end(pace_of, clock, monkeypatch):
+    pace, other = pace_of(), pace_of()
+    pace.note_failure(rate_limited(retry_after_seconds=100.0))
+
+    def sleep_and_be_paused(slept):
+        monkeypatch.setattr(pace, "_sleep", clock.sleep)
+        clock.sleep(slept / 2)
+        other.note_failure(rate_limited(retry_after_seconds=500.0))
+        clock.sleep(slept / 2)
+
+    monkeypatch.setattr(pace, "_sleep", sleep_and_be_paused)
+    assert spent(clock, pace.wait) == pytest.approx(50 + 500)
+
+
+def test_a_slot_is_not_taken_from_a_paused_host(pace_of, clock):
+    pace = pace_of(rates=(("", 0.1),))
+    pace.note_failure(rate_limited(retry_after_seconds=100.0))
+    assert pace._take_slot() is None
+    clock.sleep(100)
+    assert pace._take_slot() == 0.0
+    assert pace._take_slot() == 10.0
+
+
+def test_a_shorter_wish_does_not_shorten_a_pause(pace_of, clock):
+    pace = pace_of()
+    pace.note_failure(rate_limited(retry_after_seconds=500.0))
+    pace.note_failure(rate_limited(retry_after_seconds=100.0))
+    assert spent(clock, pace.wait) == pytest.approx(500)
+
+
+def test_no_pause_is_longer_than_a_day(pace_of, clock):
+    pace = pace_of(patience_seconds=1e6, pause_seconds=1e6)
+    pace.note_failure(rate_limited(retry_after_seconds=1e8))
+    assert spent(clock, pace.wait) == pytest.approx(24 * 3600)
+
+
+def test_the_number_of_pauses_has_no_limit(pace_of, clock, tmp_path):
+    pace = pace_of(patience_seconds=1e6)
+    pace.wait()
+    (path,) = (tmp_path / "hosts").iterdir()
+    path.write_text('{"pauses_in_a_row": 5000}')
+    pace.note_failure(RateLimited("HTTP 429"))
+    assert spent(clock, pace.wait) == pytest.approx(24 * 3600)
+
+
+def test_a_pause_just_as_long_as_patience_is_waited_for(pace_of, clock):
+    pace = pace_of(patience_seconds=300.0)
+    pace.note_failure(rate_limited(retry_after_seconds=300.0))
+    assert spent(clock, pace.wait) == pytest.approx(300)
+
+
+def test_what_is_on_disk(pace_of, tmp_path):
+    pace = pace_of("Host:\u00e9.example", rates=(("", 2.0),), pause_seconds=0)
+    pace.wait()
+    pace.note_failure(rate_limited(retry_after_seconds=60.0))
+    (path,) = (tmp_path / "hosts").iterdir()
+    assert path.name == "Host__.example-b1161ece9854.json"
+    assert path.read_text() == (
+        '{"next_slot": 1000000.5, "paused_until": 1000060.0, "pauses_in_a_row": 1, "failures_in_a_row": 0, '
+        '"reason": "rate_limited", "why": "HTTP 429"}'
+    )
+
+
+def test_a_file_of_an_earlier_run_counts(pace_of, clock, tmp_path):
+    pace = pace_of()
+    pace.wait()
+    (path,) = (tmp_path / "hosts").iterdir()
+    path.write_text('{"paused_until": 1000100.0, "reason": "bot_check", "why": "not a bot"}')
+    assert spent(clock, pace.wait) == pytest.approx(100)
+
+
+def test_an_unchanged_state_is_not_written(tmp_path):
+    path = tmp_path / "host.json"
+    for content in ("", '{"next_slot": 5.0}'):
+        path.write_text(content)
+        with locked_state(path) as state:
+            pass
+        assert HostState.parse(path.read_text()) == state
+    before = path.stat().st_mtime_ns
+    with locked_state(path):
+        pass
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_time_of_another_day_says_the_day():
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", clock_time(time.time()))
+    assert re.fullmatch(r"2001-09-0[89] \d\d:\d\d:\d\d", clock_time(1_000_000_000.0))
+
+
+@pytest.mark.parametrize("error", [Network("no route"), ServerError("HTTP 500"), Truncated("broke off")])
 def test_a_host_that_only_fails_is_left_alone_too(pace_of, clock, error):
     pace = pace_of(failures_in_a_row=5)
     for _ in range(4):
         pace.note_failure(error)
     assert spent(clock, pace.wait) == 0
     pace.note_failure(error)
-    assert spent(clock, pace.wait) >= 60
+    assert 60 <= spent(clock, pace.wait) <= 66
+    for _ in range(4):  # it gets as many chances again
+        pace.note_failure(error)
+    assert spent(clock, pace.wait) == 0
+    pace.note_failure(error)
+    assert 120 <= spent(clock, pace.wait) <= 132
 
 
 @pytest.mark.parametrize("between", [None, NotFound("HTTP 404")])
@@ -208,14 +341,25 @@ def test_an_answer_now_and_then_keeps_it_going(pace_of, clock, between):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"next_slot": "x"}', '{"next_slot": NaN}', '{"reason": "x"}', '{"a": 1}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "x" * 1000,
+        '{"next_slot": "x"}',
+        '{"next_slot": NaN}',
+        '{"paused_until": Infinity}',
+        '{"paused_until": 2e6, "reason": "x"}',
+        '{"paused_until": 2e6, "a": 1}',
+    ],
 )
-def test_a_damaged_file_is_as_none(pace_of, clock, tmp_path, text):
-    pace = pace_of()
+def test_a_damaged_file_is_replaced(pace_of, clock, tmp_path, text):
+    pace = pace_of(rates=(("", 2.0),))
     pace.wait()
     (path,) = (tmp_path / "hosts").iterdir()
     path.write_text(text)
-    assert spent(clock, pace.wait) == 0
+    assert spent(clock, lambda: [pace.wait() for _ in range(3)]) == pytest.approx(1.0)
 
 
 def test_a_clock_that_was_set_back_does_not_hang_the_run(pace_of, clock):
@@ -229,19 +373,35 @@ def test_a_clock_that_was_set_back_does_not_hang_the_run(pace_of, clock):
 
 
 def test_no_more_connections_than_allowed(pace_of):
-    pace, here, most = pace_of(connections=3), [], []
-    gate = threading.Barrier(3, timeout=20)
+    pace, entered = pace_of(connections=3), threading.Event()
 
-    def use(_):
+    def use_a_fourth():
         with pace.connection():
-            here.append(1)
-            most.append(len(here))
-            gate.wait()
-            here.pop()
+            entered.set()
 
-    with concurrent.futures.ThreadPoolExecutor(9) as pool:
-        list(pool.map(use, range(9)))
-    assert max(most) == 3
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as others:
+        first = others.enter_context(contextlib.ExitStack())
+        first.enter_context(pace.connection())
+        for _ in range(2):
+            others.enter_context(pace.connection())
+        fourth = pool.submit(use_a_fourth)
+        assert not entered.wait(0.2)
+        first.close()
+        fourth.result(20)
+    assert entered.is_set()
+
+
+def test_a_connection_is_free_again_after_an_error(pace_of):
+    pace = pace_of(connections=1)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), pace.connection():
+            raise ZeroDivisionError
+    assert pace._connections.acquire(blocking=False)
+
+
+def test_all_requests_to_a_host_share_its_connections(tmp_path):
+    paces = Paces(Politeness(), tmp_path / "hosts")
+    assert paces.of("a") is paces.of("a") and paces.of("a") is not paces.of("b")
 
 
 def test_a_connection_rests_after_each_request(pace_of, clock):

@@ -183,6 +183,15 @@ def test_a_template_is_an_address_of_one_host_with_an_id(scratch, template, why)
         opened(f"yt-dlp:{template}", scratch)
 
 
+def test_a_password_in_the_template_is_not_written_down(scratch, fetch):
+    source = opened("yt-dlp:http://me:sec@ret@127.0.0.1:1/{id}", scratch)
+    assert source.origin(plan_row()) == "http://127.0.0.1:1/abc"
+    assert "ret" not in str(refusal(fetch, source=source)).replace("retries", "")
+    with pytest.raises(BadOption) as caught:
+        opened("yt-dlp:http://me:sec@ret@host/", scratch)
+    assert "ret@" not in str(caught.value) and "http://host/" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "media_id", ["short", "twelve_chars", "spaces here", "3B32lodo2M?", "äbcdefghijk", "..........\n"]
 )
@@ -901,6 +910,7 @@ def test_the_message_tells_what_to_do():
         ("cannot open /home/somebody/secret/file.part: denied", "cannot open (a local file): denied"),
         ("cannot open 'C:\\Users\\somebody\\file': denied", "cannot open '(a local file)': denied"),
         ("no way to http://user:pass@host:80/a/b and on", "no way to http://host:80/a/b and on"),
+        ("no way to http://user:pa@ss@host/a@b and x@y", "no way to http://host/a@b and x@y"),
         ("sent Cookie: SID=secret; HSID=secret", "sent cookie: (not shown)"),
         ("sent Authorization: Basic c2VjcmV0", "sent Authorization: (not shown)"),
         ("broken; please report this issue on  https://github.com/yt-dlp/yt-dlp/issues", "broken"),
