@@ -57,15 +57,17 @@ def one(folder: Path, megabytes: int, fetches: int, spacings: list[int]) -> None
     if shutil.which("gzip"):
         print_speed("gzip -t", size_bytes, lambda: subprocess.run(["gzip", "-t", str(packed)], check=True))
     print_speed("zlib alone", size_bytes, lambda: inflate(packed))
-    print_speed("indexing the plain one", size_bytes, lambda: archive_index.anew(plain, folder / "archives"))
+    print_speed("indexing the plain one", size_bytes, lambda: archive_index.build_index(plain, folder / "archives"))
     print(f"  {milliseconds(plain, folder, names, fetches):.1f} ms a clip from the plain one")
     for spacing in spacings:
         seek_points.SPACING_BYTES = spacing << 20
         before_bytes = peak_bytes()
         print_speed(
-            f"indexing, points every {spacing} MB", size_bytes, lambda: archive_index.anew(packed, folder / "archives")
+            f"indexing, points every {spacing} MB",
+            size_bytes,
+            lambda: archive_index.build_index(packed, folder / "archives"),
         )
-        index = archive_index.of_archive(packed, folder / "archives")
+        index = archive_index.open_index(packed, folder / "archives")
         print(f"  index {index.file.stat().st_size / 1e6:.2f} MB, {len(index.points)} points")
         print(f"  {milliseconds(packed, folder, names, fetches):.1f} ms a clip from the gzipped one")
         print(f"  peak memory {peak_bytes() / 1e6:.0f} MB, before {before_bytes / 1e6:.0f} MB")

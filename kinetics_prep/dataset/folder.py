@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import BadOption
-from kinetics_prep.storage.files import taken
+from kinetics_prep.storage.locks import exclusive_folder
 
 
 @contextlib.contextmanager
@@ -20,7 +20,7 @@ def exclusive(layout: Layout) -> Iterator[None]:
     """
     try:
         layout.output.mkdir(parents=True, exist_ok=True)
-        with taken(layout.output):
+        with exclusive_folder(layout.output):
             # Temporary files of a killed run; safe to delete, because we hold the lock.
             shutil.rmtree(layout.scratch, ignore_errors=True)
             layout.scratch.mkdir(parents=True)

@@ -3,7 +3,7 @@
 from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 
 def read_labels(layout: Layout) -> LabelMap:
@@ -30,7 +30,7 @@ def write_or_check(layout: Layout, labels: LabelMap, is_given: bool) -> LabelMap
       CorruptShard: if the folder's map cannot be read.
     """
     if not layout.labels.exists():
-        with atomic(layout.labels, layout.scratch) as temporary:
+        with atomic_write(layout.labels, layout.scratch) as temporary:
             temporary.write_text(labels.text(), encoding="utf-8")
         return labels
     there = read_labels(layout)

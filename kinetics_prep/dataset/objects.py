@@ -19,7 +19,7 @@ from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.dataset.part import Part
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import tfrecord
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 
 def write_object(part: Part, row: PlanRow, ledger_row: LedgerRow, record: bytes | None) -> None:
@@ -28,7 +28,7 @@ def write_object(part: Part, row: PlanRow, ledger_row: LedgerRow, record: bytes 
     It is not forced to disk: after a power cut its checksums tell, and the clip is done again.
     """
     payloads = [json.dumps(ledger_row.as_dict()).encode()] + ([record] if record is not None else [])
-    with atomic(part.object(row, ledger_row.status), part.layout.scratch, durable=False) as temporary:
+    with atomic_write(part.object(row, ledger_row.status), part.layout.scratch, durable=False) as temporary:
         tfrecord.write_bytes(temporary, payloads)
 
 

@@ -12,7 +12,7 @@ from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow
 from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import OtherRecipe
 from kinetics_prep.storage import tables
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 ROW_GROUPS = 1024
 """Of a plan, at most: what Parquet notes of each stays in memory while the plan is written or read."""
@@ -101,7 +101,7 @@ def write_or_check(layout: Layout, split: str, rows: Iterable[PlanRow], shards: 
     """
     path, here = layout.plan(split), PlanDigest()
     if not path.exists():
-        with atomic(path, layout.scratch) as temporary:
+        with atomic_write(path, layout.scratch) as temporary:
             write(temporary, here.watch(rows), shards)
         return here
     there = PlanDigest()

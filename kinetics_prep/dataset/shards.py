@@ -19,7 +19,7 @@ from kinetics_prep.errors import RETRYABLE, CorruptShard, IncompleteShard
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage import tables
-from kinetics_prep.storage.files import atomic, sha256_of
+from kinetics_prep.storage.files import atomic_write, sha256_of
 
 
 def assemble(part: Part, shard: int) -> bool:
@@ -119,7 +119,7 @@ def _write_format(part: Part, name: str, form: str, objects: list[Path]) -> dict
     layout, module = part.layout, SHARD_FORMATS[form]
     path = layout.shard(name, module.SUFFIX)
     records = (_record(object_path) for object_path in objects)
-    with atomic(path, layout.scratch) as temporary:
+    with atomic_write(path, layout.scratch) as temporary:
         offsets = module.write_shard(temporary, records)
         file = {"bytes": temporary.stat().st_size, "sha256": sha256_of(temporary)}
     return {"path": layout.relative(path), **file, "records": len(offsets), "offsets": offsets}
@@ -133,7 +133,7 @@ def _record(object_path: Path) -> Record:
 
 
 def _write_ledger(part: Part, path: Path, rows: Sequence[LedgerRow]) -> None:
-    with atomic(path, part.layout.scratch) as temporary:
+    with atomic_write(path, part.layout.scratch) as temporary:
         tables.write(temporary, "ledger", [[row.as_dict() for row in rows]])
 
 

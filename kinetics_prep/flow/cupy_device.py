@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from kinetics_prep.errors import NoRoom
 from kinetics_prep.flow import cuda_kernels
 from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 try:
     import cupy
@@ -98,7 +98,7 @@ def compiled(source: str, compute_capability: str) -> bytes:
             return data[_DIGEST_BYTES:]
     code = _compile(source, compute_capability)
     # If the disk is full or read-only, the next process compiles again, which takes two seconds.
-    with contextlib.suppress(OSError, NoRoom), atomic(kept, folder, durable=False) as temporary:
+    with contextlib.suppress(OSError, NoRoom), atomic_write(kept, folder, durable=False) as temporary:
         temporary.write_bytes(hashlib.sha256(code).digest() + code)
     return code
 

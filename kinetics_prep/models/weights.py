@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from kinetics_prep.errors import BadWeights
 from kinetics_prep.models.facts import Facts
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 Arrays = dict[str, np.ndarray]
 """float32 arrays by name."""
@@ -41,7 +41,7 @@ def save(path: Path, weights: Weights) -> None:
     # Not `ascontiguousarray`, which makes an array of a number. safetensors sorts by name.
     arrays = {name: np.asarray(array, order="C") for name, array in weights.arrays.items()}
     data = safetensors.numpy.save(arrays, weights.facts.to_metadata())
-    with atomic(path, path.parent) as temporary:
+    with atomic_write(path, path.parent) as temporary:
         temporary.write_bytes(data)
 
 

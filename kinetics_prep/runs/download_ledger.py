@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kinetics_prep import schemas
 from kinetics_prep.storage import tables
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 AT_HAND, DOWNLOADED, REFUSED = "at_hand", "downloaded", "refused"
 STATUSES = (AT_HAND, DOWNLOADED, REFUSED)
@@ -95,7 +95,7 @@ def ledger_path(cache: Path, annotations: Iterable[str], split: str) -> Path:
 
 def write(path: Path, rows: Iterable[DownloadRow], scratch: Path) -> None:
     """Writes a ledger of downloads, whole or not at all."""
-    with atomic(path, scratch) as temporary:
+    with atomic_write(path, scratch) as temporary:
         tables.write(temporary, "download", _groups(rows))
 
 

@@ -31,7 +31,7 @@ from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.runs import prepare
 from kinetics_prep.runs.prepare import PrepareRun, Summary
 from kinetics_prep.sources import Fetching
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _write_plan(part: Part, rows: list[PlannedRow]) -> None:
     for position, row in enumerate(rows):
         shard, index = divmod(position, part.clips_per_shard)
         dealt.append(dataclasses.replace(row, shard=shard, index=index))
-    with atomic(part.plan, part.layout.scratch) as temporary:
+    with atomic_write(part.plan, part.layout.scratch) as temporary:
         plan.write(temporary, dealt, math.ceil(len(rows) / part.clips_per_shard))
 
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NotFound, TooLarge, UnreadableFile
-from kinetics_prep.sources import archive_index, naming
-from kinetics_prep.sources.archive_index import Damaged, Found, Index, Stamp
+from kinetics_prep.sources import archive_index, archive_scan, naming
+from kinetics_prep.sources.archive_index import ArchivedVideo, Buffer, Damaged, Index, Stamp
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.storage.files import room_needed
@@ -98,11 +98,11 @@ class Archives:
           TooLarge: if it is larger than the limit.
           UnreadableFile: if the archive is damaged there, or is not the one any more that was looked into.
         """
-        found = sorted(self._candidates(row))
-        if not found:
+        candidates = sorted(self._candidates(row))
+        if not candidates:
             where = _counted(len(self._paths))
             raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* in {where} of --videos")
-        _, _, origin, begins_seconds, archive, number = found[0]
+        _, _, origin, begins_seconds, archive, number = candidates[0]
         name = os.path.basename(_shown(self._indexes[archive].video(number).path))
         self._scratch.mkdir(parents=True, exist_ok=True)
         # Only letters of the member's name become part of a local one; messages say it.
@@ -116,7 +116,7 @@ class Archives:
 
     def _candidates(self, row: PlannedRow) -> Iterator[tuple]:
         """(how well it fits, ..., origin, where it begins, which archive, which of its videos)"""
-        key = np.uint64(archive_index.word_key(row.media_id))
+        key = np.uint64(archive_scan.word_key(row.media_id))
         first, stop = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
         for archive, number in zip(self._archives[first:stop].tolist(), self._numbers[first:stop].tolist()):
             video = self._indexes[archive].video(number)
@@ -124,7 +124,7 @@ class Archives:
                 how_well, unusual, _, begins_seconds = fits
                 yield how_well, unusual, self._origin(archive, video), begins_seconds, archive, number
 
-    def _origin(self, archive: int, video: Found) -> str:
+    def _origin(self, archive: int, video: ArchivedVideo) -> str:
         packed_in = os.path.relpath(self._paths[archive], self._root)
         return ": ".join(map(_shown, (packed_in, *video.within, video.path)))
 
@@ -136,13 +136,13 @@ class Archives:
         try:
             self._copy_by(index, archive, video, origin, path)
         except Damaged:
-            index = self._mended(archive, index)
+            index = self._rebuilt(archive, index)
             try:
                 self._copy_by(index, archive, video, origin, path)
             except Damaged as error:
                 raise UnreadableFile(f"{origin}: its index {index.file} cannot be read: {error}") from None
 
-    def _copy_by(self, index: Index, archive: int, video: Found, origin: str, path: Path) -> None:
+    def _copy_by(self, index: Index, archive: int, video: ArchivedVideo, origin: str, path: Path) -> None:
         with self._opened(archive, origin) as file, open(path, "wb") as copy:
             crc, copied_bytes, blocks = 0, 0, index.blocks(file, video)
             while block := _next(blocks, origin):
@@ -151,7 +151,7 @@ class Archives:
         if copied_bytes != video.size_bytes:
             raise UnreadableFile(f"{origin}: the archive ends after {copied_bytes} of its {video.size_bytes} bytes")
         if video.crc not in (None, crc):
-            raise UnreadableFile(f"{origin}: its bytes are not those that stood there when the archive was looked into")
+            raise UnreadableFile(f"{origin}: its bytes have changed since the archive was indexed")
 
     @contextlib.contextmanager
     def _opened(self, archive: int, origin: str) -> Iterator[BinaryIO]:
@@ -161,19 +161,19 @@ class Archives:
                 file = stack.enter_context(open(path, "rb"))
             except OSError as error:
                 raise UnreadableFile(f"{origin}: cannot open the archive: {error.strerror}") from None
-            self._expect_same(archive, file, origin)
+            self._check_same(archive, file, origin)
             yield file
-            self._expect_same(archive, file, origin)
+            self._check_same(archive, file, origin)
 
-    def _expect_same(self, archive: int, file: BinaryIO, origin: str) -> None:
+    def _check_same(self, archive: int, file: BinaryIO, origin: str) -> None:
         if Stamp.of(self._paths[archive], os.fstat(file.fileno())) != self._stamps[archive]:
             raise UnreadableFile(f"{origin}: the archive has changed since it was looked into; run again")
 
-    def _mended(self, archive: int, damaged: Index) -> Index:
+    def _rebuilt(self, archive: int, damaged: Index) -> Index:
         with self._mending:
             if self._indexes[archive] is damaged:
                 try:
-                    mended = archive_index.anew(self._paths[archive], damaged.file.parent)
+                    mended = archive_index.build_index(self._paths[archive], damaged.file.parent)
                 except BadOption as error:
                     raise UnreadableFile(str(error)) from None
                 if mended.stamp != damaged.stamp or mended.names != damaged.names:
@@ -182,7 +182,7 @@ class Archives:
             return self._indexes[archive]
 
 
-def _next(blocks: Iterator[bytes], origin: str) -> bytes:
+def _next(blocks: Iterator[Buffer], origin: str) -> Buffer:
     # Only reading is guarded: an error of writing is the disk's, and stops the run.
     try:
         return next(blocks, b"")
@@ -196,7 +196,7 @@ def _indexes(paths: list[Path], folder: Path) -> list[Index]:
     # Inflating leaves the interpreter alone, so threads do.
     pool = concurrent.futures.ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1))
     try:
-        return list(pool.map(lambda path: archive_index.of_archive(path, folder), paths))
+        return list(pool.map(lambda path: archive_index.open_index(path, folder), paths))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -210,8 +210,8 @@ def _listed(text: str) -> tuple[Path, list[Path]]:
     if os.path.isdir(text):
         root = Path(text).absolute()
         return root, sorted(Path(path).absolute() for path in _files(text) if path.lower().endswith(_SUFFIXES))
-    found = [text] if os.path.lexists(text) else _matches(text)
-    paths = sorted(Path(path).absolute() for path in found)
+    matches = [text] if os.path.lexists(text) else _matches(text)
+    paths = sorted(Path(path).absolute() for path in matches)
     if not paths:
         raise BadOption(f"--videos {text!r}: there is no such archive")
     return Path(os.path.commonpath([path.parent for path in paths])), paths
@@ -220,17 +220,17 @@ def _listed(text: str) -> tuple[Path, list[Path]]:
 def _matches(pattern: str) -> list[str]:
     if not glob.has_magic(pattern):
         return []
-    found = (path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))
-    return [path for path in found if path.lower().endswith(_SUFFIXES)]
+    files = (path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))
+    return [path for path in files if path.lower().endswith(_SUFFIXES)]
 
 
 def _holds_only_archives(folder: str) -> bool:
-    found = False
+    has_archive = False
     for path in _files(folder):
         if naming.is_video(path):
             return False
-        found = found or path.lower().endswith(_SUFFIXES)
-    return found
+        has_archive = has_archive or path.lower().endswith(_SUFFIXES)
+    return has_archive
 
 
 def _files(folder: str) -> Iterator[str]:

@@ -26,7 +26,8 @@ from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NotFound
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.refusals import Refusals, path_of_key
-from kinetics_prep.storage.files import locked_file, sha256_of, write_json
+from kinetics_prep.storage.files import sha256_of, write_json
+from kinetics_prep.storage.locks import locked_file
 
 _LOCKS = 4096
 

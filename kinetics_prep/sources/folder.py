@@ -25,10 +25,10 @@ class Folder:
     def open(cls, text: str, fetching: Fetching, scratch: Path) -> "Folder":
         if not os.path.isdir(text):
             raise BadOption(f"--videos {text!r} is not a folder")
-        found = cls(Path(text).absolute())
-        if not found._files:
+        folder = cls(Path(text).absolute())
+        if not folder._files:
             raise BadOption(f"--videos {text!r}: there is no video below this folder")
-        return found
+        return folder
 
     def __init__(self, root: Path):
         self.root = root
@@ -40,7 +40,7 @@ class Folder:
 
     def has(self, row: PlannedRow) -> bool:
         """Whether there is a file for a row."""
-        return bool(self._found(row))
+        return bool(self._matches(row))
 
     @contextlib.contextmanager
     def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
@@ -49,14 +49,14 @@ class Folder:
         Raises:
           NotFound: if there is none.
         """
-        found = self._found(row)
-        if not found:
+        matches = self._matches(row)
+        if not matches:
             raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below --videos")
-        _, _, path, begins_seconds = found[0]
+        _, _, path, begins_seconds = matches[0]
         name = os.fsencode(path).decode("utf-8", "replace")
         yield Fetched(self.root / path, os.path.basename(name), name, begins_seconds, source="folder")
 
-    def _found(self, row: PlannedRow) -> list[tuple]:
+    def _matches(self, row: PlannedRow) -> list[tuple[int, bool, str, float | None]]:
         """The files that would do, the best one first."""
-        found = [naming.candidate(path, row) for path in self._files.get(row.media_id, ())]
-        return sorted(candidate for candidate in found if candidate and (self.root / candidate[2]).is_file())
+        candidates = (naming.candidate(path, row) for path in self._files.get(row.media_id, ()))
+        return sorted(candidate for candidate in candidates if candidate and (self.root / candidate[2]).is_file())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.errors import BY_REASON, RateLimited
-from kinetics_prep.storage.files import locked_file
+from kinetics_prep.storage.locks import locked_file
 
 
 @dataclasses.dataclass

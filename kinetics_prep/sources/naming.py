@@ -61,7 +61,7 @@ def _cannot_list(error: OSError) -> None:
         raise BadOption(f"--videos: cannot list {error.filename}: {error.strerror}") from None
 
 
-def walk(root: str | os.PathLike) -> Iterator[str]:
+def walk(root: str | os.PathLike[str]) -> Iterator[str]:
     """The files below a folder that are not hidden, as paths below it. Links are followed."""
     seen = set()
     for folder, names, files in os.walk(root, followlinks=True, onerror=_cannot_list):

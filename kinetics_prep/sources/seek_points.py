@@ -11,7 +11,7 @@ import dataclasses
 import io
 import struct
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import indexed_gzip
 
@@ -54,7 +54,7 @@ class Slice(io.RawIOBase):
         self._at = max(0, offset + (0, self._at, self._size_bytes)[whence])
         return self._at
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         wanted_bytes = max(0, min(len(buffer), self._size_bytes - self._at))
         data = self._source.read(self._offset + self._at, wanted_bytes) if wanted_bytes else b""
         buffer[: len(data)] = data

@@ -1,24 +1,19 @@
-"""Writing files whole or not at all, and saying so when the disk is full."""
+"""Files that are whole or absent; and a disk that is full is named."""
 
 import contextlib
 import errno
 import hashlib
 import json
 import os
-import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None
-
-from kinetics_prep.errors import NoRoom, OtherRecipe
+from kinetics_prep.errors import NoRoom
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BLOCK_BYTES = 1 << 20
 
 
 def is_full(error: BaseException) -> bool:
@@ -27,22 +22,34 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def room_needed(path: Path):
-    """Turns "disk full" into a `NoRoom` that says where."""
+def room_needed(path: Path) -> Iterator[None]:
+    """Turns an error that says "disk full" into a `NoRoom` that names the file.
+
+    Raises:
+      NoRoom: if the disk, or a quota, is full.
+    """
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
         raise NoRoom(
-            f"no room to write {path}: {os.strerror(error.errno)}. Nothing is lost: make room and run the same "
+            f"no room to write {path}: {os.strerror(error.errno or 0)}. Nothing is lost: make room and run the same "
             "command again, it goes on from here"
         ) from None
 
 
 @contextlib.contextmanager
-def atomic(path: Path, scratch: Path, durable: bool = True) -> Iterator[Path]:
-    """Gives a path to write to, which becomes `path` when the body ends well, and vanishes when not."""
+def atomic_write(path: Path, scratch: Path, durable: bool = True) -> Iterator[Path]:
+    """Yields a temporary path; renames it to `path` on success, deletes it on error.
+
+    Args:
+      scratch: a folder for the temporary file, on the same disk.
+      durable: whether the file must survive a power cut: it is forced to disk before it gets its name.
+
+    Raises:
+      NoRoom: if the disk, or a quota, is full.
+    """
     with room_needed(path):
         scratch.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,65 +68,16 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, content: dict, scratch: Path) -> None:
+def write_json(path: Path, content: Mapping[str, Any], scratch: Path) -> None:
     """Writes JSON, whole or not at all."""
-    with atomic(path, scratch) as temporary:
+    with atomic_write(path, scratch) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
-
-
-def _sha256(file) -> str:  # Python 3.10
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
     return digest.hexdigest()
-
-
-_WITHOUT_LOCKS = threading.RLock()
-
-
-@contextlib.contextmanager
-def locked_file(path: Path) -> Iterator[TextIO]:
-    """A file, made if it is not there, open to be read and written, which nobody else has meanwhile.
-
-    The lock dies with the process, however it ends. Where there are no such locks it holds among the threads of a
-    process alone.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(room_needed(path))
-        if fcntl is None:
-            stack.enter_context(_WITHOUT_LOCKS)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        file = stack.enter_context(open(descriptor, "r+", encoding="utf-8", errors="replace"))
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-        file.flush()  # before the lock goes
-
-
-@contextlib.contextmanager
-def taken(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder. The lock is on the folder itself, and dies with the process however it ends.
-
-    Raises:
-      OtherRecipe: if another run has it.
-    """
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise OtherRecipe(f"another run is writing to {folder}; wait, or choose another --output") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -41,7 +41,7 @@ def write(path: Path, name: str, row_groups: Iterable[list[dict]], metadata: dic
 
 
 @functools.lru_cache(maxsize=4)
-def _metadata(path: Path, *_) -> pq.FileMetaData:
+def _metadata(path: Path, *stamp: int) -> pq.FileMetaData:
     # A plan of a thousand row groups has a footer of megabytes, and is asked for each shard of it.
     return pq.read_metadata(path)
 
@@ -98,7 +98,7 @@ def _footer(path: Path) -> pq.FileMetaData:
 
 
 @contextlib.contextmanager
-def _expecting_parquet(path: Path):
+def _expecting_parquet(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, numpy, safe_open
 
 from kinetics_prep.errors import CorruptShard, Diverged
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 KEPT = 2
 """Checkpoints that stay."""
@@ -39,7 +39,7 @@ def write(folder: Path, step: int, model: keras.Model, digest: str) -> Path:
     _check_finite(arrays, step)
     # Not safetensors' own `save_file`: its error for a full disk has no errno, only words.
     data = numpy.save(arrays, {"step": str(step), "digest": digest})
-    with atomic(path, folder) as temporary:
+    with atomic_write(path, folder) as temporary:
         temporary.write_bytes(data)
     for old in list_checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class History:
         entries = [entry for entry in read(path) if entry["step"] <= step]
         if step and not any("loss" in entry and entry["step"] == step for entry in entries):
             log.warning("%s lacks step %d, from which the run goes on: evaluations may be missing too", path, step)
-        with atomic(path, path.parent) as temporary:
+        with atomic_write(path, path.parent) as temporary:
             temporary.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries), "utf-8")
         return cls(path, [entry for entry in entries if "val_loss" in entry])
 

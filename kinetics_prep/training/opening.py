@@ -41,7 +41,7 @@ def open_run(job: TrainJob) -> Iterator[TrainRun]:
     facts = _facts(job, architecture, clips)
     _check(job, architecture, facts, beginning, clips, validation)
     folder = RunFolder(job.output)
-    with folder.taken():
+    with folder.exclusive():
         devices.make_deterministic(recipe.seed)
         computing = devices.find_devices()
         computing.check_share(recipe.batch_at_once)

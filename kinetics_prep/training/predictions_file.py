@@ -12,7 +12,7 @@ from kinetics_prep import schemas
 from kinetics_prep.errors import BadLogits, CorruptShard
 from kinetics_prep.reading.clips import UNLABELLED
 from kinetics_prep.storage import tables
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 from kinetics_prep.training import metrics
 from kinetics_prep.training.predictions import Predictions
 
@@ -27,7 +27,7 @@ _FACTS = ("model", "stream", "weights", "fusion")
 def write(path: Path, predictions: Predictions) -> None:
     """Writes predictions, whole or not at all. The same predictions give the same bytes."""
     groups = (list(_rows(predictions, begin, end)) for begin, end in _slices(len(predictions)))
-    with atomic(path, path.parent) as temporary:
+    with atomic_write(path, path.parent) as temporary:
         tables.write(temporary, "predictions", groups, _metadata(predictions))
 
 

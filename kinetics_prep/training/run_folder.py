@@ -23,7 +23,8 @@ import keras
 import kinetics_prep
 from kinetics_prep.dataset import recipe_file
 from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
-from kinetics_prep.storage.files import taken, write_json
+from kinetics_prep.storage.files import write_json
+from kinetics_prep.storage.locks import exclusive_folder
 
 _TEMPORARY = re.compile(r"[0-9a-f]{32}-.+")
 """Names that `atomic` gives to files that it has not finished."""
@@ -60,7 +61,7 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Makes the folder, and keeps other processes out of it in the block.
 
         Raises:
@@ -70,7 +71,7 @@ class RunFolder:
         with contextlib.ExitStack() as stack:
             with self._errors_as_options():
                 self.path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(taken(self.path))
+                stack.enter_context(exclusive_folder(self.path))
                 self._delete_temporary_files()
             yield
 

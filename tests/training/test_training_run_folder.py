@@ -19,15 +19,15 @@ def test_what_a_killed_run_had_begun_to_write_goes(tmp_path):
     kept = [folder.checkpoints / "step-00000002.safetensors", tmp_path / "my-notes.txt"]
     for path in (*begun, *kept):
         path.write_bytes(b"")
-    with folder.taken():
+    with folder.exclusive():
         assert [path.exists() for path in (*begun, *kept)] == [False, False, True, True]
 
 
 def test_only_what_happens_to_the_folder_is_said_of_it(tmp_path):
-    with pytest.raises(PermissionError, match="a shard"), RunFolder(tmp_path).taken():
+    with pytest.raises(PermissionError, match="a shard"), RunFolder(tmp_path).exclusive():
         raise PermissionError(13, "not allowed", "a shard")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(BadOption, match="file cannot be written to"), RunFolder(tmp_path / "file").taken():
+    with pytest.raises(BadOption, match="file cannot be written to"), RunFolder(tmp_path / "file").exclusive():
         pass
 
 
@@ -42,12 +42,12 @@ def test_a_description_that_is_none_is_an_error(tmp_path, text):
 
 def test_a_folder_takes_one_run_and_says_what_differs(tmp_path):
     folder, settings = RunFolder(tmp_path / "run"), {"recipe": {"seed": 0, "steps": 3}, "labels": ["a"]}
-    with folder.taken():
+    with folder.exclusive():
         digest = folder.describe(settings, "1 CPU")
         assert folder.describe(dict(reversed(settings.items())), "8 GPUs") == digest
         with pytest.raises(OtherRecipe, match="holds another run: recipe seed is 0 there and 7 here. Use the same"):
             folder.describe(settings | {"recipe": {"seed": 7, "steps": 3}}, "1 CPU")
-        with pytest.raises(OtherRecipe, match="another run is writing"), folder.taken():
+        with pytest.raises(OtherRecipe, match="another run is writing"), folder.exclusive():
             pass
     content = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (content["digest"], content["asked"], content["versions"]["devices"]) == (digest, settings, "1 CPU")

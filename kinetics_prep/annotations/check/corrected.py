@@ -11,7 +11,7 @@ from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import BadOption
-from kinetics_prep.storage.files import atomic
+from kinetics_prep.storage.files import atomic_write
 
 HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
 
@@ -36,7 +36,7 @@ def write_corrected(store: RowStore, path: Path, labels: LabelMap | None = None)
     """
     has_labels = any(annotation.label is not None for annotation in corrected(store, labels))
     count = 0
-    with atomic(path, path.parent) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(path, path.parent) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER if has_labels else HEADER[1:])
         for annotation in corrected(store, labels):
