@@ -5,7 +5,6 @@ address with only `{id}` the whole video. `{split}` and `{label}` may be used to
 """
 
 import contextlib
-import copy
 import http.client
 import os
 import threading
@@ -102,7 +101,7 @@ class HttpTemplate:
         if not hasattr(self._threads, "session"):
             session = requests.Session()
             if self._cookies:
-                session.cookies.update(copy.copy(self._cookies))
+                session.cookies.update(self._cookies)  # which copies each cookie
             if self.fetching.proxy:
                 session.proxies = {"http": self.fetching.proxy, "https": self.fetching.proxy}
             self._threads.session = session

@@ -207,6 +207,17 @@ def test_the_clip_itself_comes_before_the_whole_video(tmp_path):
     assert cache.find(plan_row("abc", 20.0, 30.0)).path.read_bytes() == b"whole"
 
 
+def test_an_entry_that_leads_out_of_the_cache_is_not_followed(tmp_path):
+    cache = Cache(tmp_path / "cache", reads_bytes=False)
+    cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
+    (tmp_path / "secret").write_bytes(b"words")
+    way_out = "../" + "./" * 27 + "/secret"
+    assert len(way_out) == 64 and (tmp_path / "cache/videos" / way_out[:2] / way_out).read_bytes() == b"words"
+    (path,) = (tmp_path / "cache/entries").glob("*/*")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": way_out}))
+    assert cache.find(plan_row()) is None
+
+
 def test_an_entry_of_another_video_is_not_taken(tmp_path):
     cache = Cache(tmp_path / "cache")
     cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))

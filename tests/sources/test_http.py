@@ -17,6 +17,7 @@ from kinetics_prep.errors import BadAddress, BadOption, ClipError, Network, NotF
 from kinetics_prep.runs.clip import prepare_row
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching, Politeness, open_sources
+from kinetics_prep.sources.source import Download
 
 AT_ONCE = Politeness(backoff_seconds=0, pause_seconds=0)
 """For tests that do not look at the pace."""
@@ -167,6 +168,19 @@ def test_a_redirection_takes_neither_password_nor_cookies_to_another_host(server
     assert [header in request.headers for request in server.requests] == [True, True]
     (request,) = other_server.requests
     assert not {"Authorization", "Cookie"} & set(request.headers)
+
+
+def test_each_request_is_announced_with_its_own_host(server, other_server, tmp_path):
+    server.says("/abc.mp4", (302, {"Location": "/next.mp4"}, b""))
+    server.says("/next.mp4", (302, {"Location": f"{other_server.url}/abc.mp4"}, b""))
+    other_server.says("/abc.mp4", OK)
+    requests = []
+    place = source(server.url + "/{id}.mp4", tmp_path / "scratch")
+    download = place.source.download(
+        plan_row(), tmp_path / "video", lambda host: requests.append((host, len(server.requests)))
+    )
+    assert requests == [("127.0.0.1", 0), ("127.0.0.1", 1), ("localhost", 2)]
+    assert download == Download("abc.mp4") and (tmp_path / "video").read_bytes() == b"video"
 
 
 @pytest.mark.parametrize(
@@ -331,6 +345,9 @@ def test_a_body_larger_than_the_limit_is_dropped_wherever_its_length_is_said(ser
         error = refusal(fetch, largest_bytes=20_000)
         assert (error.reason, error.attempts) == ("too_large", 1)
         assert "--largest allows 20000" in str(error)
+        server.says("/abc.mp4", (200, headers, bytes(20_000)))
+        with fetch("/{id}.mp4", plan_row(), largest_bytes=20_000) as fetched:
+            assert fetched.path.stat().st_size == 20_000
 
 
 @pytest.mark.parametrize("length", ["many", "-1", "1e3", "5, 5", "²"])
@@ -459,6 +476,15 @@ def test_a_server_that_cannot_go_on_there_gives_it_anew(server, fetch):
     with fetch("/{id}.mp4", plan_row()) as fetched:
         assert fetched.path.read_bytes() == VIDEO
     assert ranges(server) == [None, "bytes=4000-", None]
+
+
+def test_a_rest_that_ends_early_is_continued_too(server, fetch):
+    """The headers of the second answer contradict each other, so no library notices that it is too short."""
+    short = (206, {"Content-Range": f"bytes 4000-{len(VIDEO) - 1}/{len(VIDEO)}"}, VIDEO[4000:4100])
+    server.says("/abc.mp4", loopback.file(VIDEO, break_after=4000), short, loopback.file(VIDEO))
+    with fetch("/{id}.mp4", plan_row()) as fetched:
+        assert (fetched.path.read_bytes(), fetched.attempts) == (VIDEO, 3)
+    assert ranges(server) == [None, "bytes=4000-", "bytes=4100-"]
 
 
 @pytest.mark.parametrize("change", ["etag", "length"])
