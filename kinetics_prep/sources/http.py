@@ -81,7 +81,8 @@ class HttpTemplate:
     ) -> Iterator[requests.Response]:
         """The response at the end of all redirections, each of which counts as a request to its host.
 
-        `requests` does not follow them itself, so that no password and no header of ours reaches another host.
+        `requests` does not follow them itself, so that each waits for the pace of its host, and a password in an
+        address reaches no other host.
         """
         session, current = self._session(), address
         timeout = (min(_CONNECT_SECONDS, self.fetching.silence_seconds), self.fetching.silence_seconds)

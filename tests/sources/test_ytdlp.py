@@ -955,6 +955,16 @@ def test_causes_that_go_in_a_circle_end():
 # How yt-dlp is set up
 
 
+def test_the_log_keeps_the_first_warnings_and_cuts_them():
+    log = ytdlp.WarningLog()
+    log.debug("no warning")
+    log.info("no warning")
+    for number in range(60):
+        (log.warning if number % 2 else log.error)(f"{number} " + "x" * 9999, once=True)
+    assert [text.split()[0] for text in log.warnings] == [str(number) for number in range(50)]
+    assert {len(text) for text in log.warnings} == {2000}
+
+
 def test_nothing_of_the_users_own_takes_part(scratch, tmp_path, monkeypatch):
     """Neither configuration nor plugins: the plugin below would write a file."""
     plugin = tmp_path / "home/.yt-dlp/plugins/mine/yt_dlp_plugins/extractor"
