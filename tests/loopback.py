@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What somebody asked for."""
+    """A request that the server got."""
 
     path: str
     headers: dict[str, str]
@@ -51,7 +51,7 @@ class Server:
 
     @property
     def requested(self) -> list[str]:
-        """The paths asked for."""
+        """The requested paths."""
         return [request.path for request in self.requests]
 
     def says(self, path: str, *answers) -> None:
@@ -78,14 +78,14 @@ def file(body: bytes, etag: str | None = '"1"', break_after: int | None = None, 
 
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         first, status = 0, 200
-        said = {"ETag": etag, "Accept-Ranges": "bytes"} | {name.replace("_", "-"): v for name, v in headers.items()}
-        asked = handler.headers.get("Range")
-        if asked and handler.headers.get("If-Range", etag) == etag:
-            first, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
-            said["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
+        fields = {"ETag": etag, "Accept-Ranges": "bytes"} | {name.replace("_", "-"): v for name, v in headers.items()}
+        requested = handler.headers.get("Range")
+        if requested and handler.headers.get("If-Range", etag) == etag:
+            first, status = int(requested.removeprefix("bytes=").rstrip("-")), 206
+            fields["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
         rest = body[first:]
-        said["Content-Length"] = str(len(rest))
-        send(handler, status, said, rest[:break_after])
+        fields["Content-Length"] = str(len(rest))
+        send(handler, status, fields, rest[:break_after])
 
     return answer
 

@@ -5,7 +5,6 @@ address with only `{id}` the whole video. `{split}` and `{label}` may be used to
 """
 
 import contextlib
-import copy
 import http.client
 import os
 import threading
@@ -82,7 +81,8 @@ class HttpTemplate:
     ) -> Iterator[requests.Response]:
         """The response at the end of all redirections, each of which counts as a request to its host.
 
-        `requests` does not follow them itself, so that no password and no header of ours reaches another host.
+        `requests` does not follow them itself, so that each waits for the pace of its host, and a password in an
+        address reaches no other host.
         """
         session, current = self._session(), address
         timeout = (min(_CONNECT_SECONDS, self.fetching.silence_seconds), self.fetching.silence_seconds)
@@ -102,7 +102,7 @@ class HttpTemplate:
         if not hasattr(self._threads, "session"):
             session = requests.Session()
             if self._cookies:
-                session.cookies.update(copy.copy(self._cookies))
+                session.cookies.update(self._cookies)  # which copies each cookie
             if self.fetching.proxy:
                 session.proxies = {"http": self.fetching.proxy, "https": self.fetching.proxy}
             self._threads.session = session

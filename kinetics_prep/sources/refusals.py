@@ -80,6 +80,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def path_of_key(folder: Path, key: str) -> Path:
-    """The path of the JSON file for a key, in one of 256 folders, so that no folder holds a million files."""
+    """The path of the JSON file for a key, in one of 256 folders below `folder`."""
     name = hashlib.sha256(key.encode()).hexdigest()
     return folder / name[:2] / f"{name}.json"

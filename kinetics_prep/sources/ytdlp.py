@@ -199,7 +199,7 @@ def _downloaded_file(folder: Path) -> Path:
 
 
 def _raise_if_full(error: Exception) -> None:
-    """Raises the `OSError` behind yt-dlp's error if the disk is full, as no other video would fit either."""
+    """Raises the `OSError` behind yt-dlp's error if it says that the disk is full; `room_needed` then stops the run."""
     for cause in ytdlp_errors.causes(error, contexts=True):
         if is_full(cause):
             raise cause

@@ -1,4 +1,4 @@
-"""What was downloaded stays, and what was refused is not asked for again."""
+"""What was downloaded stays, and what was refused is not requested again."""
 
 import concurrent.futures
 import hashlib
@@ -49,7 +49,7 @@ def refusal(sources, row=None) -> ClipError:
     return caught.value
 
 
-def test_a_file_is_asked_for_once_and_stands_under_its_sha256(server, sources, tmp_path):
+def test_a_file_is_requested_once_and_stands_under_its_sha256(server, sources, tmp_path):
     server.says("/a/abc.mp4", loopback.file(VIDEO))
     assert [content(sources("a")) for _ in range(3)] == [VIDEO] * 3
     assert server.requested == ["/a/abc.mp4"]
@@ -88,14 +88,14 @@ def test_pieces_of_a_video_are_files_of_their_own(server, tmp_path):
     for _ in range(2):
         places = open_sources(fetching, tmp_path / "scratch")
         for start, body in ((0.0, VIDEO), (10.0, OTHER)):
-            found = places.first_usable(
+            piece = places.first_usable(
                 plan_row("abc", start, start + 10), lambda f: (f.path.read_bytes(), f.begins_seconds)
             )
-            assert found == (body, start)
+            assert piece == (body, start)
     assert len(server.requests) == 2
 
 
-def test_a_run_that_was_killed_goes_on_where_it_broke_off(server, sources):
+def test_a_later_run_continues_a_download_that_broke_off(server, sources):
     server.says("/a/abc.mp4", loopback.file(VIDEO, break_after=300))
     once = sources("a", politeness=type(AT_ONCE)(attempts=1, pause_seconds=0))
     assert isinstance(refusal(once), Truncated)
@@ -141,7 +141,7 @@ def test_a_hostile_entry_reaches_no_other_file(server, sources, tmp_path, sha256
     assert isinstance(refusal(sources()), NotFound)
 
 
-def test_what_nobody_can_read_does_not_stay_and_its_place_is_not_asked_again(server, sources, tmp_path):
+def test_a_file_that_is_no_video_is_not_kept_and_not_requested_again(server, sources, tmp_path):
     server.says("/a/abc.mp4", (200, {}, b"no video at all"))
     server.says("/b/abc.mp4", (200, {}, VIDEO))
     error = refusal(sources("a"))
@@ -207,6 +207,17 @@ def test_the_clip_itself_comes_before_the_whole_video(tmp_path):
     assert cache.find(plan_row("abc", 20.0, 30.0)).path.read_bytes() == b"whole"
 
 
+def test_an_entry_that_leads_out_of_the_cache_is_not_followed(tmp_path):
+    cache = Cache(tmp_path / "cache", reads_bytes=False)
+    cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
+    (tmp_path / "secret").write_bytes(b"words")
+    way_out = "../" + "./" * 27 + "/secret"
+    assert len(way_out) == 64 and (tmp_path / "cache/videos" / way_out[:2] / way_out).read_bytes() == b"words"
+    (path,) = (tmp_path / "cache/entries").glob("*/*")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": way_out}))
+    assert cache.find(plan_row()) is None
+
+
 def test_an_entry_of_another_video_is_not_taken(tmp_path):
     cache = Cache(tmp_path / "cache")
     cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
@@ -219,7 +230,7 @@ def test_an_entry_of_another_video_is_not_taken(tmp_path):
 
 
 @pytest.mark.parametrize("answer", [(404, {}, b""), (451, {}, b""), (200, {"Content-Type": "text/html"}, b"<html>")])
-def test_what_a_place_has_not_it_is_not_asked_for_again(server, sources, answer):
+def test_a_refusal_that_does_not_pass_is_not_requested_again(server, sources, answer):
     server.says("/a/abc.mp4", answer)
     first, second = refusal(sources("a")), refusal(sources("a"))
     assert len(server.requests) == 1
@@ -228,21 +239,21 @@ def test_what_a_place_has_not_it_is_not_asked_for_again(server, sources, answer)
 
 
 @pytest.mark.parametrize("answer", [(500, {}, b""), (429, {}, b""), (403, {}, b"")])
-def test_what_may_pass_is_asked_for_again(server, sources, answer):
+def test_a_refusal_that_may_pass_is_requested_again(server, sources, answer):
     server.says("/a/abc.mp4", answer)
     refusal(sources("a"))
     server.says("/a/abc.mp4", loopback.file(VIDEO))
     assert content(sources("a")) == VIDEO
 
 
-def test_another_place_is_asked_all_the_same(server, sources):
+def test_another_place_is_tried_all_the_same(server, sources):
     server.says("/b/abc.mp4", loopback.file(VIDEO))
     refusal(sources("a"))
     assert content(sources("a", "b")) == VIDEO
     assert server.requested == ["/a/abc.mp4", "/b/abc.mp4"]
 
 
-def test_a_refusal_is_asked_about_again_if_that_is_wanted(server, sources):
+def test_a_refusal_is_requested_again_if_its_reason_is_in_ask_again(server, sources):
     refusal(sources("a"))
     server.says("/a/abc.mp4", loopback.file(VIDEO))
     refusal(sources("a", ask_again=("removed",)))

@@ -3,6 +3,7 @@ is taken for whole."""
 
 import contextlib
 import dataclasses
+import gzip
 import os
 import threading
 import urllib.parse
@@ -17,9 +18,10 @@ from kinetics_prep.errors import BadAddress, BadOption, ClipError, Network, NotF
 from kinetics_prep.runs.clip import prepare_row
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching, Politeness, open_sources
+from kinetics_prep.sources.source import Download
 
 AT_ONCE = Politeness(backoff_seconds=0, pause_seconds=0)
-"""For tests that do not look at the pace."""
+"""For tests that are not about the pace."""
 
 VIDEO = bytes(range(256)) * 40
 OK, MISSING, BROKEN = (200, {}, b"video"), (404, {}, b""), (500, {}, b"oops")
@@ -48,7 +50,7 @@ def fetch(server, tmp_path):
 
 
 def refusal(fetch, template="/{id}.mp4", row=None, **settings) -> ClipError:
-    """Why a row cannot be had."""
+    """Why there is no video for a row."""
     with pytest.raises(ClipError) as caught, fetch(template, row or plan_row(), **settings):
         pass
     return caught.value
@@ -132,7 +134,7 @@ def test_a_bad_template_is_refused_before_the_run(tmp_path, template):
         source(template, tmp_path)
 
 
-def test_a_password_in_the_address_is_used_and_told_to_nobody(server, tmp_path):
+def test_a_password_in_the_address_is_used_and_not_written_down(server, tmp_path):
     server.says("/abc.mp4", OK)
     place = source(server.url.replace("http://", "http://me:secret@") + "/{id}.mp4", tmp_path / "scratch")
     with place.fetch(plan_row()) as fetched:
@@ -167,6 +169,19 @@ def test_a_redirection_takes_neither_password_nor_cookies_to_another_host(server
     assert [header in request.headers for request in server.requests] == [True, True]
     (request,) = other_server.requests
     assert not {"Authorization", "Cookie"} & set(request.headers)
+
+
+def test_each_request_is_announced_with_its_own_host(server, other_server, tmp_path):
+    server.says("/abc.mp4", (302, {"Location": "/next.mp4"}, b""))
+    server.says("/next.mp4", (302, {"Location": f"{other_server.url}/abc.mp4"}, b""))
+    other_server.says("/abc.mp4", OK)
+    requests = []
+    place = source(server.url + "/{id}.mp4", tmp_path / "scratch")
+    download = place.source.download(
+        plan_row(), tmp_path / "video", lambda host: requests.append((host, len(server.requests)))
+    )
+    assert requests == [("127.0.0.1", 0), ("127.0.0.1", 1), ("localhost", 2)]
+    assert download == Download("abc.mp4") and (tmp_path / "video").read_bytes() == b"video"
 
 
 @pytest.mark.parametrize(
@@ -325,25 +340,26 @@ def test_a_body_that_only_drips_is_given_up(server, fetch):
     assert error.reason == "network" and " bytes in " in str(error)
 
 
-def test_a_body_larger_than_the_limit_is_dropped_wherever_its_length_is_said(server, fetch):
+def test_a_body_larger_than_the_limit_is_dropped_with_and_without_a_length(server, fetch):
     for headers in ({}, {"Content-Length": None}):
         server.says("/abc.mp4", (200, headers, bytes(30_000)))
         error = refusal(fetch, largest_bytes=20_000)
         assert (error.reason, error.attempts) == ("too_large", 1)
         assert "--largest allows 20000" in str(error)
+        server.says("/abc.mp4", (200, headers, bytes(20_000)))
+        with fetch("/{id}.mp4", plan_row(), largest_bytes=20_000) as fetched:
+            assert fetched.path.stat().st_size == 20_000
 
 
-@pytest.mark.parametrize("length", ["many", "-1", "1e3", "5, 5", "²"])
-def test_a_length_that_is_no_number_does_not_stop_the_run(server, fetch, length):
-    server.says("/abc.mp4", (200, {"Content-Length": length.encode("latin-1").decode("latin-1")}, b"video"))
-    try:
-        with fetch("/{id}.mp4", plan_row()) as fetched:
-            assert fetched.path.read_bytes() == b"video"
-    except ClipError as error:
-        assert error.reason in ("network", "truncated")  # as right
+@pytest.mark.parametrize("length", ["many", "-1", "1e3", "5, 5", "²", ""])
+def test_a_length_that_is_no_number_is_as_none(server, fetch, length):
+    server.says("/abc.mp4", (200, {"Content-Length": length}, b"video"))
+    with fetch("/{id}.mp4", plan_row()) as fetched:
+        assert fetched.path.read_bytes() == b"video"
+        assert fetched.notes == ("the server did not say how long the file is",)
 
 
-def test_a_body_of_unknown_length_is_taken_and_the_ledger_told(server, fetch):
+def test_a_body_of_unknown_length_is_taken_and_noted(server, fetch):
     server.says("/abc.mp4", (200, {"Content-Length": None}, b"video"))
     with fetch("/{id}.mp4", plan_row()) as fetched:
         assert fetched.path.read_bytes() == b"video"
@@ -357,6 +373,14 @@ def test_a_chunked_body_says_itself_where_it_ends(server, fetch):
         assert (fetched.path.read_bytes(), fetched.notes) == (b"video", ())
 
 
+def test_a_body_that_is_compressed_all_the_same_is_unpacked_and_its_length_unknown(server, fetch):
+    server.says("/abc.mp4", (200, {"Content-Encoding": "gzip", "ETag": '"1"'}, gzip.compress(VIDEO)))
+    with fetch("/{id}.mp4", plan_row()) as fetched:
+        assert fetched.path.read_bytes() == VIDEO
+        assert fetched.notes == ("the server did not say how long the file is",)
+    assert server.requests[0].headers["Accept-Encoding"] == "identity"
+
+
 @pytest.mark.parametrize("kind", ["video/mp4", "application/octet-stream", "text/plain", "image/gif", "", "nonsense"])
 def test_what_may_be_a_video_is_taken(server, fetch, kind):
     server.says("/abc.mp4", (200, {"Content-Type": kind}, b"video"))
@@ -364,7 +388,7 @@ def test_what_may_be_a_video_is_taken(server, fetch, kind):
         assert fetched.path.read_bytes() == b"video"
 
 
-def test_a_redirection_is_followed_and_the_row_keeps_the_address_it_asked_for(server, fetch):
+def test_a_redirection_is_followed_and_the_row_keeps_the_address_of_its_template(server, fetch):
     server.says("/abc.mp4", (301, {"Location": "/there/x.webm"}, b""))
     server.says("/there/x.webm", OK)
     with fetch("/{id}.mp4", plan_row()) as fetched:
@@ -393,7 +417,7 @@ def ranges(server) -> list[str | None]:
     return [request.headers.get("Range") for request in server.requests]
 
 
-def test_what_broke_off_is_gone_on_from(server, fetch):
+def test_a_download_that_broke_off_is_continued(server, fetch):
     server.says("/abc.mp4", loopback.file(VIDEO, break_after=4000), loopback.file(VIDEO))
     with fetch("/{id}.mp4", plan_row()) as fetched:
         assert (fetched.path.read_bytes(), fetched.attempts) == (VIDEO, 2)
@@ -446,7 +470,7 @@ def test_a_file_that_changed_meanwhile_is_taken_from_its_beginning(server, fetch
         "nonsense",
     ],
 )
-def test_another_part_than_the_one_asked_for_is_not_put_together_with_the_first(server, fetch, content_range):
+def test_another_part_than_the_requested_one_is_not_put_behind_the_first(server, fetch, content_range):
     wrong = (206, {"Content-Range": content_range}, VIDEO[4000:])
     server.says("/abc.mp4", loopback.file(VIDEO, break_after=4000), wrong, loopback.file(VIDEO))
     with fetch("/{id}.mp4", plan_row()) as fetched:
@@ -459,6 +483,15 @@ def test_a_server_that_cannot_go_on_there_gives_it_anew(server, fetch):
     with fetch("/{id}.mp4", plan_row()) as fetched:
         assert fetched.path.read_bytes() == VIDEO
     assert ranges(server) == [None, "bytes=4000-", None]
+
+
+def test_a_rest_that_ends_early_is_continued_too(server, fetch):
+    """The headers of the second answer contradict each other, so no library notices that it is too short."""
+    short = (206, {"Content-Range": f"bytes 4000-{len(VIDEO) - 1}/{len(VIDEO)}"}, VIDEO[4000:4100])
+    server.says("/abc.mp4", loopback.file(VIDEO, break_after=4000), short, loopback.file(VIDEO))
+    with fetch("/{id}.mp4", plan_row()) as fetched:
+        assert (fetched.path.read_bytes(), fetched.attempts) == (VIDEO, 3)
+    assert ranges(server) == [None, "bytes=4000-", "bytes=4100-"]
 
 
 @pytest.mark.parametrize("change", ["etag", "length"])
@@ -489,7 +522,7 @@ def test_cookies_are_sent_and_their_file_is_not_written_to(server, fetch, tmp_pa
 
 
 @pytest.mark.parametrize("content", [None, b"not cookies", b"\xff\xfe"])
-def test_a_cookies_file_that_is_none_is_a_mistake(tmp_path, content):
+def test_a_bad_file_of_cookies_is_a_mistake(tmp_path, content):
     cookies = tmp_path / "cookies.txt"
     if content is not None:
         cookies.write_bytes(content)
@@ -497,7 +530,7 @@ def test_a_cookies_file_that_is_none_is_a_mistake(tmp_path, content):
         source("http://host/{id}", tmp_path, cookies=str(cookies))
 
 
-def test_a_proxy_is_asked_in_the_place_of_the_host(server, fetch, tmp_path):
+def test_requests_go_to_the_proxy_instead_of_the_host(server, fetch, tmp_path):
     server.says("http://far.invalid/abc.mp4", OK)
     place = source("http://far.invalid/{id}.mp4", tmp_path / "scratch", proxy=server.url)
     with place.fetch(plan_row()) as fetched:

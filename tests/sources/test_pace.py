@@ -1,4 +1,4 @@
-"""How often a host is asked, and the pauses it is given. The clock is the tests' own: nobody sleeps."""
+"""How often a host gets requests, and its pauses. The clock is the tests' own: no test sleeps."""
 
 import collections
 import concurrent.futures
@@ -21,7 +21,7 @@ from kinetics_prep.sources.pace import HostPaused, Pace, Paces, clock_time
 
 
 class Clock:
-    """Time that passes when somebody sleeps."""
+    """Time that passes only in `sleep`."""
 
     def __init__(self):
         self.seconds = 1_000_000.0
@@ -139,7 +139,7 @@ def rate_limited(retry_after_seconds=None) -> RateLimited:
 
 
 @pytest.mark.parametrize("error", [RateLimited("HTTP 429"), BotCheck("confirm you're not a bot")])
-def test_a_host_that_wants_to_be_left_alone_is(pace_of, clock, error, caplog):
+def test_a_host_that_wants_a_pause_gets_it(pace_of, clock, error, caplog):
     pace = pace_of()
     with caplog.at_level(logging.WARNING, "kinetics_prep.sources"):
         pace.note_failure(error)
@@ -316,7 +316,7 @@ def test_a_time_of_another_day_says_the_day():
 
 
 @pytest.mark.parametrize("error", [Network("no route"), ServerError("HTTP 500"), Truncated("broke off")])
-def test_a_host_that_only_fails_is_left_alone_too(pace_of, clock, error):
+def test_a_host_that_only_fails_gets_a_pause_too(pace_of, clock, error):
     pace = pace_of(failures_in_a_row=5)
     for _ in range(4):
         pace.note_failure(error)
@@ -434,7 +434,7 @@ def test_the_pace_holds_at_the_server_whatever_the_threads_and_redirections(serv
     assert max(in_tenths.values()) <= 15  # 10, and what the scheduler held back
 
 
-def test_after_429_nobody_asks_until_the_pause_is_over(server, tmp_path):
+def test_after_429_there_is_no_request_until_the_pause_is_over(server, tmp_path):
     server.says("/a.mp4", (429, {"Retry-After": "1"}, b""), (200, {}, b"video"))
     server.says("/b.mp4", (200, {}, b"video"))
     politeness = dataclasses.replace(Politeness(), pause_seconds=0, backoff_seconds=0, connections=1)
@@ -445,7 +445,7 @@ def test_after_429_nobody_asks_until_the_pause_is_over(server, tmp_path):
     assert len(others) >= 1 and others[0] - first >= 0.95
 
 
-def test_a_dead_server_is_not_asked_row_by_row(server, tmp_path):
+def test_a_dead_server_does_not_get_requests_for_every_row(server, tmp_path):
     server.otherwise = (500, {}, b"")
     politeness = Politeness(backoff_seconds=0, attempts=2, failures_in_a_row=5, patience_seconds=30)
     sources = open_sources(Fetching((server.url + "/{id}.mp4",), politeness=politeness), tmp_path / "scratch")

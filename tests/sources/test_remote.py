@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import hashlib
 import threading
 from types import SimpleNamespace
 
@@ -226,6 +227,22 @@ def test_two_rows_of_a_video_are_one_download(remote_of, cache, video):
 
         assert sorted(pool.map(is_new, (0.0, 10.0, 20.0, 30.0))) == [False, False, False, True]
     assert source.requests == 1
+
+
+def test_each_source_has_its_own_incomplete_download_of_a_video(remote_of, cache):
+    paths = []
+
+    class Noting(Scripted):
+        def download(self, row, path, before_request):
+            paths.append(path)
+            raise NotFound("HTTP 404")
+
+    remote = remote_of(Noting(), cache)
+    refusal(remote)
+    remote.name = "http://other/{id}"
+    refusal(remote)
+    texts = b"video abc http://host/{id}", b"video abc http://other/{id}"
+    assert paths == [cache.folder / "partial" / hashlib.sha256(text).hexdigest()[:40] for text in texts]
 
 
 def test_a_refusal_is_remembered_until_the_video_was_downloaded(remote_of, cache, video):

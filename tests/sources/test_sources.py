@@ -11,22 +11,25 @@ from conftest import numbered_frames, plan_row, write_video
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.dataset import ledger
+from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, ClipError, NotFound
 from kinetics_prep.media.clip import Video
 from kinetics_prep.runs.clip import is_trimmed, prepare_row
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import SOURCES, Fetching, Folder, open_sources
+from kinetics_prep.sources.places import Place
 
 
-def opened(text: str, scratch: Path):
-    """The one source that `text` means."""
+def opened(text: str, scratch: Path) -> Place:
+    """The source that `text` means."""
     (place,) = open_sources(Fetching((text,)), scratch).places
     return place
 
 
 @pytest.fixture
 def videos(tmp_path):
-    """Makes a folder of (empty) files, one of which nobody asks for, and opens it as a source."""
+    """Makes a folder of empty files, among them one that no row needs, and opens it as a source."""
 
     def make(*names: str) -> Folder:
         for name in ("unrelated.mp4", *names):
@@ -193,7 +196,7 @@ def test_a_name_that_is_not_utf8_can_be_prepared(tmp_path, quick_recipe):
         pytest.skip(f"this file system has no such name: {error}")
     write_video(tmp_path / "abc.mp4", numbered_frames(30))
     (tmp_path / "abc.mp4").rename(folder / "abc.mp4")
-    row, _ = settle(plan_row("abc", 0.0, 1.0), str(tmp_path / "videos"), tmp_path, quick_recipe)
+    row, _ = prepared(plan_row("abc", 0.0, 1.0), str(tmp_path / "videos"), tmp_path, quick_recipe)
     assert row.status == "written"
     json.dumps(row.as_dict(), ensure_ascii=False).encode()  # as Parquet stores it
 
@@ -239,15 +242,15 @@ def test_an_address_of_another_kind_is_no_source(tmp_path, text):
     ],
 )
 def test_a_bare_file_is_trimmed_if_too_short_for_the_row_and_as_long_as_the_clip(lasts, start, end, trimmed):
-    found = Video(Path("abc.mp4"), 64, 48, Fraction(1, 1000), lasts, "h264")
-    assert is_trimmed(found, Annotation("abc", float(start), float(end), "train")) is trimmed
+    video = Video(Path("abc.mp4"), 64, 48, Fraction(1, 1000), lasts, "h264")
+    assert is_trimmed(video, Annotation("abc", float(start), float(end), "train")) is trimmed
 
 
-def settle(row: PlanRow, videos: str, tmp_path: Path, recipe):
-    workshop = RunContext(
+def prepared(row: PlanRow, videos: str, tmp_path: Path, recipe: Recipe) -> tuple[LedgerRow, bytes | None]:
+    context = RunContext(
         recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((videos,)), scratch=str(tmp_path / "scratch")
     )
-    return prepare_row(row, workshop)
+    return prepare_row(row, context)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +260,7 @@ def test_the_ledger_says_which_files_were_taken_as_trimmed(tmp_path, quick_recip
     (tmp_path / "videos").mkdir()
     seconds = 4 if "298" in name else 2
     write_video(tmp_path / "videos" / name, numbered_frames(25 * seconds))
-    row, data = settle(plan_row("abc", 299.0, 301.0), str(tmp_path / "videos"), tmp_path, quick_recipe)
+    row, data = prepared(plan_row("abc", 299.0, 301.0), str(tmp_path / "videos"), tmp_path, quick_recipe)
     assert (row.status, row.taken_as_trimmed, row.source) == (ledger.WRITTEN, taken_as_trimmed, name)
     assert ("taken as trimmed" in (row.notes or "")) == taken_as_trimmed
     assert row.frames == 5 and data is not None

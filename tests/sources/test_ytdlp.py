@@ -46,7 +46,7 @@ def page(body: str, title: str = "a page") -> tuple:
 
 
 class Server:
-    """A server on loopback, and a proxy too, with prepared answers; it keeps what it was asked."""
+    """A server on loopback, and a proxy too, with prepared answers; it keeps the requests."""
 
     def __init__(self):
         self.answers: dict[str, tuple] = {}
@@ -62,7 +62,7 @@ class Server:
                     if value is not None:
                         self.send_header(name, value)
                 self.end_headers()
-                with contextlib.suppress(ConnectionError):  # whoever has seen enough hangs up
+                with contextlib.suppress(ConnectionError):  # the client may hang up
                     self.wfile.write(body)
 
             def do_CONNECT(self):
@@ -104,10 +104,10 @@ def fetch(server, scratch, tmp_path, capfd):
     def fetch(template="/{id}.mp4", media_id="abc", source=None, **settings) -> tuple[Download, bytes]:
         text = template if template.startswith(("yt-dlp:", "youtube")) else f"yt-dlp:{server.url}{template}"
         source = source or YtDlp.open(text, Fetching((text,), **settings), scratch)
-        path = tmp_path / "arrived"
+        path = tmp_path / "downloaded"
         try:
-            arrived = source.download(plan_row(media_id), path, lambda host: None)
-            return arrived, path.read_bytes()
+            download = source.download(plan_row(media_id), path, lambda host: None)
+            return download, path.read_bytes()
         except BaseException:
             assert not path.exists()
             raise
@@ -125,7 +125,7 @@ def refusal(fetch, *args, **kwargs) -> ClipError:
     return caught.value
 
 
-# What is asked for
+# Which address is requested
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def refusal(fetch, *args, **kwargs) -> ClipError:
     [
         ("youtube", True),
         ("yt-dlp:https://vimeo.com/{id}", True),
-        ("yt-dlp:nonsense", True),  # to be told why
+        ("yt-dlp:nonsense", True),  # so that a message can say why
         ("Youtube", False),
         ("https://vimeo.com/{id}", False),
         ("a/folder", False),
@@ -200,7 +200,7 @@ def test_what_is_no_id_of_youtube_is_refused_without_asking(server, fetch, media
     assert (error.reason, server.paths) == ("bad_address", [])
 
 
-def test_without_yt_dlp_one_is_told_what_to_install(scratch, monkeypatch):
+def test_without_yt_dlp_the_message_says_what_to_install(scratch, monkeypatch):
     monkeypatch.setattr(ytdlp.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingTool, match="pip install"):
         opened("youtube", scratch)
@@ -261,17 +261,17 @@ def test_neither_id_nor_title_becomes_a_path(server, fetch, media_id):
     address = f"/v-{urllib.parse.quote(media_id, safe='')}"
     server.answers[address] = page('<video src="/x%2Fevil.mp4"></video>', "../../../evil %(id)s $HOME \x00 {}")
     server.answers["/x%2Fevil.mp4"] = 200, IS_VIDEO, VIDEO
-    arrived, content = fetch("/v-{id}", media_id)
-    assert content == VIDEO and re.fullmatch(r"[A-Za-z0-9_-]{1,100}\.mp4", arrived.name)
+    download, content = fetch("/v-{id}", media_id)
+    assert content == VIDEO and re.fullmatch(r"[A-Za-z0-9_-]{1,100}\.mp4", download.name)
 
 
 @pytest.mark.parametrize("name", ["100% scratch", "%(id)s", "sp ace", "~"])
 def test_a_scratch_folder_may_bear_any_name(server, tmp_path, name):
     server.answers["/abc.mp4"] = 200, IS_VIDEO, VIDEO
     opened(f"yt-dlp:{server.url}/{{id}}.mp4", tmp_path / name).download(
-        plan_row(), tmp_path / "arrived", lambda host: None
+        plan_row(), tmp_path / "downloaded", lambda host: None
     )
-    assert (tmp_path / "arrived").read_bytes() == VIDEO
+    assert (tmp_path / "downloaded").read_bytes() == VIDEO
 
 
 def test_a_scratch_folder_that_yt_dlp_would_misread_is_refused(tmp_path, monkeypatch):
@@ -367,7 +367,7 @@ def test_no_program_is_started_whatever_a_playlist_says(server, fetch, tmp_path,
     program.write_text(f'#!/bin/sh\necho ffmpeg version 8.0\necho "$*" >> {tmp_path}/started\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    monkeypatch.setattr(FFmpegPostProcessor, "_version_cache", {None: None})  # not what other tests found
+    monkeypatch.setattr(FFmpegPostProcessor, "_version_cache", {None: None})  # not that of other tests
     status, headers, body = playlist("/1.ts")
     server.answers |= {
         "/1.ts": (200, {}, VIDEO),
@@ -376,7 +376,7 @@ def test_no_program_is_started_whatever_a_playlist_says(server, fetch, tmp_path,
     with contextlib.suppress(errors.NoFormat, errors.Drm):
         assert fetch()[1] == VIDEO
     started = tmp_path / "started"
-    assert not started.exists() or "://" not in started.read_text()  # it may be asked for its version
+    assert not started.exists() or "://" not in started.read_text()  # yt-dlp may request its version
 
 
 def test_an_unusual_suffix_is_refused(server, fetch):
@@ -475,20 +475,20 @@ def test_a_file_of_cookies_that_is_not_there_is_a_mistake(scratch, tmp_path):
         opened("youtube", scratch, cookies=str(tmp_path / "none"))
 
 
-def test_the_proxy_is_asked(server, fetch):
+def test_requests_go_to_the_proxy(server, fetch):
     server.answers["http://site.invalid/abc.mp4"] = 200, IS_VIDEO, VIDEO
     assert fetch("yt-dlp:http://site.invalid/{id}.mp4", proxy=server.url)[1] == VIDEO
     assert set(server.paths) == {"http://site.invalid/abc.mp4"}
 
 
-def test_youtube_is_asked_through_the_proxy_and_its_password_is_not_told(server, fetch):
+def test_requests_to_youtube_go_to_the_proxy_and_no_message_names_its_password(server, fetch):
     proxy = server.url.replace("://", "://user:pass-word@")
     error = refusal(fetch, "youtube", "-3B32lodo2M", proxy=proxy)
     assert error.reason == "network" and "pass-word" not in str(error)
     assert server.paths and {path.split(":")[0] for path in server.paths} <= {"www.youtube.com"}
 
 
-def test_no_one_else_than_youtube_is_asked_for_youtube(scratch):
+def test_no_other_site_than_youtube_gets_requests_for_youtube(scratch):
     with opened("youtube", scratch).downloader(plan_row(), scratch, ytdlp.WarningLog()) as downloader:
         assert list(downloader._ies) == ["Youtube"]
         # Else it answers in the language of the country, or of the account.
@@ -594,14 +594,14 @@ def test_a_refusal_says_where_a_video_is_shown(at_site):
 
 
 def test_a_country_is_not_forged(at_site):
-    asked = []
+    forged = []
 
     def answer(site):
-        asked.append(site._x_forwarded_for_ip)
+        forged.append(site._x_forwarded_for_ip)
         site.raise_geo_restricted(countries=["DE"])
 
     assert raised(at_site, answer).reason == "geo"
-    assert asked == [None]
+    assert forged == [None]
 
 
 def test_nothing_is_kept_for_another_time(server, at_site, tmp_path, monkeypatch):
@@ -624,7 +624,7 @@ def test_methods_of_extractors_are_understood(at_site):
 
 
 def test_an_attempt_that_follows_another_is_judged_by_itself(server, fetch):
-    """yt-dlp takes whatever exception is being handled, ours too, for the cause of its own."""
+    """yt-dlp takes any exception that is being handled, ours too, for the cause of its own."""
     server.answers["/abc.mp4"] = 200, IS_VIDEO | {"Content-Length": "100000"}, VIDEO
     try:
         raise errors.Private("the attempt before")
@@ -633,12 +633,12 @@ def test_an_attempt_that_follows_another_is_judged_by_itself(server, fetch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_who_stops_the_run_is_heard(at_site, error):
+def test_an_interrupt_stops_the_run(at_site, error):
     with pytest.raises(type(error)):
         at_site(error)
 
 
-def test_who_stops_the_run_in_the_middle_of_a_download_is_heard(server, fetch, monkeypatch):
+def test_an_interrupt_in_the_middle_of_a_download_stops_the_run(server, fetch, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -682,7 +682,7 @@ def test_a_finished_video_is_taken(server, at_site, more):
     assert at_site(direct(server, **more)) == (Download("abcdefghijk.mp4"), VIDEO)
 
 
-def test_another_video_than_that_asked_for_is_refused(server, at_site):
+def test_another_video_than_the_requested_one_is_refused(server, at_site):
     assert at_site(direct(server), youtube=True)[1] == VIDEO
     with pytest.raises(errors.WrongContent, match="offers 'trailer' instead"):
         at_site(direct(server, id="trailer"), youtube=True)
@@ -721,8 +721,8 @@ def test_a_format_of_sufficient_size_is_downloaded(server, at_site):
 )
 def test_a_warning_may_explain_an_error_that_says_little(server, at_site, error, warning, reason, hint):
     answer = utils.ExtractorError(error, expected=True) if error else direct(server, vcodec="none")
-    found = raised(at_site, answer, warning)
-    assert found.reason == reason and hint in str(found)
+    error = raised(at_site, answer, warning)
+    assert error.reason == reason and hint in str(error)
 
 
 # Formats
@@ -733,9 +733,9 @@ def format_(name: str, width=None, height=None, **more) -> dict:
 
 
 def chosen(*formats: dict, short_side: int = 256) -> str | None:
-    found = list(choose(formats, short_side))
-    assert len(found) <= 1
-    return found[0]["format_id"] if found else None
+    best = list(choose(formats, short_side))
+    assert len(best) <= 1
+    return best[0]["format_id"] if best else None
 
 
 SOUND, SILENT = {"vcodec": "h264", "acodec": "aac"}, {"vcodec": "h264", "acodec": "none"}
@@ -898,13 +898,13 @@ def test_words_that_are_not_of_the_site_do_not_count():
 
 def test_the_message_tells_what_to_do():
     assert NEEDS_UPDATE in str(classify(utils.ExtractorError("The page needs to be reloaded.", expected=True)))
-    said = ["[youtube] abc: n challenge solving failed: Some formats may be missing"]
-    error = classify(utils.ExtractorError("Requested format is not available" + "!" * 9999, expected=True), said)
+    warnings = ["[youtube] abc: n challenge solving failed: Some formats may be missing"]
+    error = classify(utils.ExtractorError("Requested format is not available" + "!" * 9999, expected=True), warnings)
     assert str(error).endswith(NEEDS_JAVASCRIPT) and len(str(error)) <= LONGEST_MESSAGE
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, expected",
     [
         ("\x1b[0;31mred\x1b[0m and \x1b]0;title\x07\x9b plain\x00\n\n  line\u202e two", "red and plain line two"),
         ("cannot open /home/somebody/secret/file.part: denied", "cannot open (a local file): denied"),
@@ -919,8 +919,8 @@ def test_the_message_tells_what_to_do():
         ("x" * 9999, "x" * (LONGEST_MESSAGE - 1) + "…"),
     ],
 )
-def test_messages_are_fit_for_the_ledger(text, told):
-    assert tidy(text) == told
+def test_messages_are_fit_for_the_ledger(text, expected):
+    assert tidy(text) == expected
 
 
 def test_hostile_words_take_no_time():
@@ -947,16 +947,26 @@ def test_hostile_words_take_no_time():
 
 
 def test_causes_that_go_in_a_circle_end():
-    one, other = utils.ExtractorError("one"), utils.ExtractorError("other")
-    one.cause, other.cause = other, one
-    assert len(list(ytdlp_errors.causes(one, contexts=True))) == 2
+    first, second = utils.ExtractorError("first"), utils.ExtractorError("second")
+    first.cause, second.cause = second, first
+    assert len(list(ytdlp_errors.causes(first, contexts=True))) == 2
 
 
 # How yt-dlp is set up
 
 
+def test_the_log_keeps_the_first_warnings_and_cuts_them():
+    log = ytdlp.WarningLog()
+    log.debug("no warning")
+    log.info("no warning")
+    for number in range(60):
+        (log.warning if number % 2 else log.error)(f"{number} " + "x" * 9999, once=True)
+    assert [text.split()[0] for text in log.warnings] == [str(number) for number in range(50)]
+    assert {len(text) for text in log.warnings} == {2000}
+
+
 def test_nothing_of_the_users_own_takes_part(scratch, tmp_path, monkeypatch):
-    """Neither configuration nor plugins: the one below would make itself known."""
+    """Neither configuration nor plugins: the plugin below would write a file."""
     plugin = tmp_path / "home/.yt-dlp/plugins/mine/yt_dlp_plugins/extractor"
     plugin.mkdir(parents=True)
     (plugin / "loud.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'w')")
@@ -977,7 +987,7 @@ def test_nothing_of_the_users_own_takes_part(scratch, tmp_path, monkeypatch):
 
 
 def test_yt_dlp_knows_the_options_we_give_it(scratch, tmp_path):
-    """It ignores those that it does not know, so that one that is renamed would go unnoticed."""
+    """It ignores unknown options, so that nobody would notice a renamed one."""
     log, bare = ytdlp.WarningLog(), ytdlp.WarningLog()
     source = opened("youtube", scratch, proxy="http://h", cookies=str(cookies(tmp_path)))
     source.downloader(plan_row(), scratch, log).close()
