@@ -97,14 +97,14 @@ FAULTS = (
     Fault(
         "the second look at a pause left out",
         "kinetics_prep/sources/pace.py",
-        "@PAUSE@",
-        "@PASS@",
+        "            self._sleep(seconds)\n            self._wait_for_end_of_pause()\n",
+        "            self._sleep(seconds)\n",
         ("tests/sources/test_pace.py",),
     ),
     Fault(
         "a refusal in the cache not forgotten when the file came",
         "kinetics_prep/sources/cache.py",
-        '        self._path("refusals", kept.key).unlink(missing_ok=True)\n',
+        "        self.refusals.forget(entry.key)\n",
         "",
         ("tests/sources/test_cache.py",),
     ),
