@@ -150,7 +150,7 @@ def test_a_pause_is_told_while_it_lasts(command, server, video, capsys):
     server.says("/video3.mp4", (429, {"Retry-After": "7200"}, b""))
     assert main([*command, "--connections", "1"]) == OK
     said = capsys.readouterr()
-    assert "HTTP 429" in said.err and "nothing is asked of it until" in said.err
+    assert "HTTP 429" in said.err and "it gets no requests until" in said.err
     assert "rate_limited" in said.out
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import yt_dlp
@@ -950,6 +951,63 @@ def test_causes_that_go_in_a_circle_end():
     first, second = utils.ExtractorError("first"), utils.ExtractorError("second")
     first.cause, second.cause = second, first
     assert len(list(ytdlp_errors.causes(first, contexts=True))) == 2
+
+
+# What yt-dlp leaves
+
+
+class FakeDownloader(YtDlp):
+    """The source with a yt-dlp that only leaves a file in its folder and says which suffix it has."""
+
+    leave = staticmethod(lambda path: path.write_bytes(VIDEO))
+    suffix = "mp4"
+
+    @contextlib.contextmanager
+    def downloader(self, row, folder, log):
+        self.leave(folder / "video")
+        yield SimpleNamespace(extract_info=lambda address: {"ext": self.suffix})
+
+
+@pytest.fixture
+def fake(scratch):
+    text = "yt-dlp:https://site.test/{id}"
+    return FakeDownloader.open(text, Fetching((text,)), scratch)
+
+
+@pytest.mark.parametrize(
+    "suffix, name",
+    [
+        ("webm", "abc.webm"),
+        ("../mp4", "abc.video"),
+        ("a" * 9, "abc.video"),
+        ("", "abc.video"),
+    ],
+)
+def test_only_a_plain_suffix_is_taken(fetch, fake, suffix, name):
+    fake.suffix = suffix
+    assert fetch(source=fake) == (Download(name), VIDEO)
+
+
+@pytest.mark.parametrize(
+    "leave, reason, says",
+    [
+        (lambda path: None, "internal", "without an error and without a file"),
+        (lambda path: path.touch(), "truncated", "the file is empty"),
+        (lambda path: path.mkdir(), "internal", "no file"),
+        (lambda path: path.symlink_to("/etc/hostname"), "internal", "no file"),
+    ],
+)
+def test_what_is_no_file_with_content_is_refused(fetch, fake, leave, reason, says):
+    fake.leave = leave
+    error = refusal(fetch, source=fake)
+    assert error.reason == reason and says in str(error) and str(error).startswith("https://site.test/abc: ")
+
+
+def test_a_video_is_announced_once_before_it_is_requested(fake, tmp_path):
+    hosts = []
+    fake.leave = lambda path: (hosts.append("requested"), path.write_bytes(VIDEO))
+    fake.download(plan_row(), tmp_path / "downloaded", hosts.append)
+    assert hosts == ["site.test", "requested"]
 
 
 # How yt-dlp is set up
