@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 
 from kinetics_prep.annotations.planned import PlannedRow
-from kinetics_prep.sources import archive_index, seek_points
+from kinetics_prep.sources import seek_points
 from kinetics_prep.sources.archive import Archives
+from kinetics_prep.sources.archive_indexing import index_of, rebuild_index
 from kinetics_prep.sources.fetching import Fetching
 
 
@@ -57,7 +58,7 @@ def one(folder: Path, megabytes: int, fetches: int, spacings: list[int]) -> None
     if shutil.which("gzip"):
         print_speed("gzip -t", size_bytes, lambda: subprocess.run(["gzip", "-t", str(packed)], check=True))
     print_speed("zlib alone", size_bytes, lambda: inflate(packed))
-    print_speed("indexing the plain one", size_bytes, lambda: archive_index.build_index(plain, folder / "archives"))
+    print_speed("indexing the plain one", size_bytes, lambda: rebuild_index(plain, folder / "archives"))
     print(f"  {milliseconds(plain, folder, names, fetches):.1f} ms a clip from the plain one")
     for spacing in spacings:
         seek_points.SPACING_BYTES = spacing << 20
@@ -65,10 +66,10 @@ def one(folder: Path, megabytes: int, fetches: int, spacings: list[int]) -> None
         print_speed(
             f"indexing, points every {spacing} MB",
             size_bytes,
-            lambda: archive_index.build_index(packed, folder / "archives"),
+            lambda: rebuild_index(packed, folder / "archives"),
         )
-        index = archive_index.open_index(packed, folder / "archives")
-        print(f"  index {index.file.stat().st_size / 1e6:.2f} MB, {len(index.points)} points")
+        index = index_of(packed, folder / "archives")
+        print(f"  index {index.file.stat().st_size / 1e6:.2f} MB, {len(index.contents.points)} points")
         print(f"  {milliseconds(packed, folder, names, fetches):.1f} ms a clip from the gzipped one")
         print(f"  peak memory {peak_bytes() / 1e6:.0f} MB, before {before_bytes / 1e6:.0f} MB")
 

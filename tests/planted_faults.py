@@ -48,7 +48,7 @@ FAULTS = (
     Fault(
         "saturated_share always 0",
         "kinetics_prep/flow/clip_flow.py",
-        "saturated += beyond",
+        "saturated += field.saturated",
         "saturated += 0",
         ("tests/runs/test_clip.py",),
     ),
@@ -90,7 +90,7 @@ FAULTS = (
     Fault(
         "times beyond a clip's end not validated",
         "kinetics_prep/dataset/record_problems.py",
-        'if times[-1] >= record["clip/end/timestamp"]:',
+        'if times[-1] >= record.integer("clip/end/timestamp"):',
         "if False:",
         ("tests/dataset/test_validate.py",),
     ),

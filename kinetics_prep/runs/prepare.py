@@ -38,7 +38,7 @@ from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.runs.job import Job, check_gpu
 from kinetics_prep.sources import Fetching
-from kinetics_prep.storage.files import room_needed
+from kinetics_prep.storage.files import reporting_full_disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _open_run(job: Job, rows: RowStore) -> Iterator[PrepareRun]:
     chosen = selection.select_rows(job.selection, rows)
     fetching = dataclasses.replace(sources.absolute(job.fetching), ask_again=job.retry)
     sources.open_sources(fetching, layout.scratch)  # a mistake in it should not wait until the plan is made
-    with room_needed(job.output), folder.exclusive(layout):
+    with reporting_full_disk(job.output), folder.exclusive(layout):
         if folder.is_unused(layout):
             folder.remove_settings(layout)
         digest = recipe_file.write_or_check(layout, job.recipe)
@@ -152,7 +152,7 @@ def resume_run(
     fetching = sources.absolute(with_recorded_sources(layout, fetching))
     fetching = dataclasses.replace(fetching, short_side=recipe.short_side, ask_again=ask_again)
     sources.open_sources(fetching, layout.scratch)
-    with room_needed(output), folder.exclusive(layout):
+    with reporting_full_disk(output), folder.exclusive(layout):
         digest = recipe_file.write_or_check(layout, recipe)
         parts = _read_parts(layout, recipe, digest, list_parts(layout))
         context = _context(layout, recipe, digest, fetching, hardware)

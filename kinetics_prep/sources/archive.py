@@ -1,7 +1,7 @@
 """Videos in tar archives, plain or gzipped, which are never unpacked.
 
-Mirrors of Kinetics are hundreds of archives of 1.5 GB. Each is gone through once; from then on its index says where
-each video stands, and of a gzipped one where inflating can begin, so that any video is some milliseconds away.
+Mirrors of Kinetics are hundreds of archives of 1.5 GB. Each is scanned once; from then on its index says at which byte
+each video stands and, in a gzipped archive, where inflating can begin. So any video is read in some milliseconds.
 """
 
 import concurrent.futures
@@ -14,19 +14,19 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NotFound, TooLarge, UnreadableFile
-from kinetics_prep.sources import archive_index, archive_scan, naming
-from kinetics_prep.sources.archive_index import ArchivedVideo, Buffer, Damaged, Index, Stamp
+from kinetics_prep.sources import archive_index, archive_indexing, naming
+from kinetics_prep.sources.archive_index import DamagedIndex, Index, PackedVideo, Stamp
+from kinetics_prep.sources.archive_scan import TAR_SUFFIXES
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
-from kinetics_prep.storage.files import room_needed
+from kinetics_prep.storage.files import reporting_full_disk
 
-_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 # Accepted so that `open` can say what to do with them.
 _OTHER_SUFFIXES = (
     ".tar.xz",
@@ -43,31 +43,45 @@ _OTHER_SUFFIXES = (
 )
 
 
+class Candidate(NamedTuple):
+    """A video that fits a row. Sorts the best match first, as `naming.Match`."""
+
+    rank: int
+    is_unusual: bool
+    origin: str
+    begins_seconds: float | None
+    archive: int
+    """The number of its archive."""
+    number: int
+    """Its number in the index of that archive."""
+
+
 class Archives:
-    """Tar archives: one, those of a folder, or those that a pattern such as `part_*.tar.gz` means."""
+    """Tar archives: one, those of a folder, or those that match a pattern such as `part_*.tar.gz`. A `LocalSource`."""
 
     is_remote = False
 
     @staticmethod
     def accepts(text: str) -> bool:
+        """Whether a value of --videos is an archive, a folder of archives without loose videos, or a pattern."""
         if "://" in text:
             return False
         if os.path.isdir(text):
-            return _holds_only_archives(text)
+            return _has_only_archives(text)
         if os.path.lexists(text):
-            return text.lower().endswith(_SUFFIXES + _OTHER_SUFFIXES)
+            return text.lower().endswith(TAR_SUFFIXES + _OTHER_SUFFIXES)
         return bool(_matches(text))
 
     @classmethod
     def open(cls, text: str, fetching: Fetching, scratch: Path) -> "Archives":
-        """Looks into each archive that was not looked into yet.
+        """Opens the archives; scans each that has no index yet.
 
         Raises:
-          BadOption: if one is no archive, or there is no video in any.
+          BadOption: if one is not a tar archive, or there is no video in any.
         """
-        root, paths = _listed(text)
+        root, paths = _list_archives(text)
         folder = (Path(fetching.cache) if fetching.cache else scratch.parent) / "archives"
-        archives = cls(root, paths, _indexes(paths, folder), fetching, scratch)
+        archives = cls(root, paths, _load_indexes(paths, folder), fetching, scratch)
         if not len(archives._keys):
             raise BadOption(f"--videos {text!r}: there is no video in {_counted(len(paths))}")
         return archives
@@ -76,82 +90,81 @@ class Archives:
         self._root, self._paths, self._indexes = root, paths, indexes
         self._fetching, self._scratch = fetching, scratch
         self._stamps = [index.stamp for index in indexes]
-        self._mending = threading.Lock()
-        # Plain arrays, sixteen bytes for a word of a video: there may be a million.
-        keys = np.concatenate([index.keys for index in indexes])
+        self._rebuilding = threading.Lock()
+        # Plain arrays, sixteen bytes for each word of a video: there may be a million videos.
+        keys = np.concatenate([index.contents.keys for index in indexes])
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
-        self._numbers = np.concatenate([index.numbers for index in indexes])[order]
-        counts = [len(index.keys) for index in indexes]
+        self._numbers = np.concatenate([index.contents.numbers for index in indexes])[order]
+        counts = [len(index.contents.keys) for index in indexes]
         self._archives = np.repeat(np.arange(len(indexes), dtype=np.uint32), counts)[order]
 
     def has(self, row: PlannedRow) -> bool:
-        """Whether some archive has a file for a row; none is opened."""
+        """Whether an archive has a file for a row; no archive is opened."""
         return any(True for _ in self._candidates(row))
 
     @contextlib.contextmanager
     def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
-        """Copies the video of a row to a file that goes when the context ends; the best one, if several would do.
+        """Copies the best match for a row to a file that is deleted when the context ends.
 
         Raises:
           NotFound: if no archive has it.
           TooLarge: if it is larger than the limit.
-          UnreadableFile: if the archive is damaged there, or is not the one any more that was looked into.
+          UnreadableFile: if the archive is damaged there, or has changed since it was scanned.
         """
-        candidates = sorted(self._candidates(row))
-        if not candidates:
+        best = min(self._candidates(row), default=None)
+        if best is None:
             where = _counted(len(self._paths))
             raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* in {where} of --videos")
-        _, _, origin, begins_seconds, archive, number = candidates[0]
-        name = os.path.basename(_shown(self._indexes[archive].video(number).path))
+        name = os.path.basename(_printable(self._indexes[best.archive].video(best.number).path))
         self._scratch.mkdir(parents=True, exist_ok=True)
-        # Only letters of the member's name become part of a local one; messages say it.
+        # Only letters and digits of the member's name go into the local one, which messages mention.
         path = self._scratch / f"{uuid.uuid4().hex}-{re.sub('[^A-Za-z0-9_-]', '_', name)[:60]}"
         try:
-            with room_needed(path):
-                self._copy(archive, number, origin, path)
-            yield Fetched(path, name, origin, begins_seconds, source="archive")
+            with reporting_full_disk(path):
+                self._copy(best, path)
+            yield Fetched(path, name, best.origin, best.begins_seconds, source="archive")
         finally:
             path.unlink(missing_ok=True)
 
-    def _candidates(self, row: PlannedRow) -> Iterator[tuple]:
-        """(how well it fits, ..., origin, where it begins, which archive, which of its videos)"""
-        key = np.uint64(archive_scan.word_key(row.media_id))
+    def _candidates(self, row: PlannedRow) -> Iterator[Candidate]:
+        key = np.uint64(archive_index.word_key(row.media_id))
         first, stop = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
         for archive, number in zip(self._archives[first:stop].tolist(), self._numbers[first:stop].tolist()):
             video = self._indexes[archive].video(number)
-            if fits := naming.candidate(video.path, row):
-                how_well, unusual, _, begins_seconds = fits
-                yield how_well, unusual, self._origin(archive, video), begins_seconds, archive, number
+            if match := naming.match(video.path, row):
+                origin = self._origin(archive, video)
+                yield Candidate(match.rank, match.is_unusual, origin, match.begins_seconds, archive, number)
 
-    def _origin(self, archive: int, video: ArchivedVideo) -> str:
+    def _origin(self, archive: int, video: PackedVideo) -> str:
         packed_in = os.path.relpath(self._paths[archive], self._root)
-        return ": ".join(map(_shown, (packed_in, *video.within, video.path)))
+        return ": ".join(map(_printable, (packed_in, *video.within, video.path)))
 
-    def _copy(self, archive: int, number: int, origin: str, path: Path) -> None:
+    def _copy(self, candidate: Candidate, path: Path) -> None:
+        archive, origin = candidate.archive, candidate.origin
         index = self._indexes[archive]
-        video = index.video(number)
+        video = index.video(candidate.number)
         if video.size_bytes > self._fetching.largest_bytes:
             raise TooLarge(f"{origin}: {video.size_bytes} bytes, --largest allows {self._fetching.largest_bytes}")
         try:
-            self._copy_by(index, archive, video, origin, path)
-        except Damaged:
-            index = self._rebuilt(archive, index)
+            self._copy_with_index(index, archive, video, origin, path)
+        except DamagedIndex:
+            index = self._rebuilt_index(archive, index)
             try:
-                self._copy_by(index, archive, video, origin, path)
-            except Damaged as error:
+                self._copy_with_index(index, archive, video, origin, path)
+            except DamagedIndex as error:
                 raise UnreadableFile(f"{origin}: its index {index.file} cannot be read: {error}") from None
 
-    def _copy_by(self, index: Index, archive: int, video: ArchivedVideo, origin: str, path: Path) -> None:
+    def _copy_with_index(self, index: Index, archive: int, video: PackedVideo, origin: str, path: Path) -> None:
         with self._opened(archive, origin) as file, open(path, "wb") as copy:
             crc, copied_bytes, blocks = 0, 0, index.blocks(file, video)
-            while block := _next(blocks, origin):
+            while block := _next_block(blocks, origin):
                 copy.write(block)
                 crc, copied_bytes = zlib.crc32(block, crc), copied_bytes + len(block)
         if copied_bytes != video.size_bytes:
             raise UnreadableFile(f"{origin}: the archive ends after {copied_bytes} of its {video.size_bytes} bytes")
         if video.crc not in (None, crc):
-            raise UnreadableFile(f"{origin}: its bytes have changed since the archive was indexed")
+            raise UnreadableFile(f"{origin}: its bytes have changed since the archive was scanned")
 
     @contextlib.contextmanager
     def _opened(self, archive: int, origin: str) -> Iterator[BinaryIO]:
@@ -161,55 +174,55 @@ class Archives:
                 file = stack.enter_context(open(path, "rb"))
             except OSError as error:
                 raise UnreadableFile(f"{origin}: cannot open the archive: {error.strerror}") from None
-            self._check_same(archive, file, origin)
+            self._expect_same(archive, file, origin)
             yield file
-            self._check_same(archive, file, origin)
+            self._expect_same(archive, file, origin)
 
-    def _check_same(self, archive: int, file: BinaryIO, origin: str) -> None:
+    def _expect_same(self, archive: int, file: BinaryIO, origin: str) -> None:
         if Stamp.of(self._paths[archive], os.fstat(file.fileno())) != self._stamps[archive]:
-            raise UnreadableFile(f"{origin}: the archive has changed since it was looked into; run again")
+            raise UnreadableFile(f"{origin}: the archive has changed since it was scanned; run again")
 
-    def _rebuilt(self, archive: int, damaged: Index) -> Index:
-        with self._mending:
+    def _rebuilt_index(self, archive: int, damaged: Index) -> Index:
+        with self._rebuilding:
             if self._indexes[archive] is damaged:
                 try:
-                    mended = archive_index.build_index(self._paths[archive], damaged.file.parent)
+                    rebuilt = archive_indexing.rebuild_index(self._paths[archive], damaged.file.parent)
                 except BadOption as error:
                     raise UnreadableFile(str(error)) from None
-                if mended.stamp != damaged.stamp or mended.names != damaged.names:
-                    raise UnreadableFile(f"{self._paths[archive]} has changed since it was looked into; run again")
-                self._indexes[archive] = mended
+                if rebuilt.stamp != damaged.stamp or rebuilt.contents.names != damaged.contents.names:
+                    raise UnreadableFile(f"{self._paths[archive]} has changed since it was scanned; run again")
+                self._indexes[archive] = rebuilt
             return self._indexes[archive]
 
 
-def _next(blocks: Iterator[Buffer], origin: str) -> Buffer:
-    # Only reading is guarded: an error of writing is the disk's, and stops the run.
+def _next_block(blocks: Iterator[bytes | memoryview], origin: str) -> bytes | memoryview:
+    # Only around reading: an error while writing means a bad or full disk, and stops the run.
     try:
         return next(blocks, b"")
     except (OSError, ValueError, EOFError) as error:
-        if isinstance(error.__cause__, Damaged):  # of an archive in the archive
+        if isinstance(error.__cause__, DamagedIndex):  # in an archive within the archive
             raise error.__cause__ from None
         raise UnreadableFile(f"{origin}: the archive is damaged there: {error}") from None
 
 
-def _indexes(paths: list[Path], folder: Path) -> list[Index]:
-    # Inflating leaves the interpreter alone, so threads do.
+def _load_indexes(paths: list[Path], folder: Path) -> list[Index]:
+    # Threads suffice: inflating releases the interpreter lock.
     pool = concurrent.futures.ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1))
     try:
-        return list(pool.map(lambda path: archive_index.open_index(path, folder), paths))
+        return list(pool.map(lambda path: archive_indexing.index_of(path, folder), paths))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _listed(text: str) -> tuple[Path, list[Path]]:
-    """The folder that names are told from, and the archives.
+def _list_archives(text: str) -> tuple[Path, list[Path]]:
+    """The folder that names in the ledger are relative to, and the archives.
 
     Raises:
-      BadOption: if there is none.
+      BadOption: if there is no archive.
     """
     if os.path.isdir(text):
         root = Path(text).absolute()
-        return root, sorted(Path(path).absolute() for path in _files(text) if path.lower().endswith(_SUFFIXES))
+        return root, sorted(Path(path).absolute() for path in _files(text) if path.lower().endswith(TAR_SUFFIXES))
     matches = [text] if os.path.lexists(text) else _matches(text)
     paths = sorted(Path(path).absolute() for path in matches)
     if not paths:
@@ -220,16 +233,16 @@ def _listed(text: str) -> tuple[Path, list[Path]]:
 def _matches(pattern: str) -> list[str]:
     if not glob.has_magic(pattern):
         return []
-    files = (path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))
-    return [path for path in files if path.lower().endswith(_SUFFIXES)]
+    paths = glob.iglob(pattern, recursive=True)
+    return [path for path in paths if os.path.isfile(path) and path.lower().endswith(TAR_SUFFIXES)]
 
 
-def _holds_only_archives(folder: str) -> bool:
+def _has_only_archives(folder: str) -> bool:
     has_archive = False
     for path in _files(folder):
         if naming.is_video(path):
             return False
-        has_archive = has_archive or path.lower().endswith(_SUFFIXES)
+        has_archive = has_archive or path.lower().endswith(TAR_SUFFIXES)
     return has_archive
 
 
@@ -241,5 +254,6 @@ def _counted(archives: int) -> str:
     return "the archive" if archives == 1 else f"any of the {archives} archives"
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
+    """A name with replacement characters for bytes that are not UTF-8."""
     return os.fsencode(name).decode("utf-8", "replace")

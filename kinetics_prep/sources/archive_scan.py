@@ -1,4 +1,4 @@
-"""Going through an archive, and the archives in it, to note which videos are where."""
+"""Scanning an archive once: its videos, those of archives within it, and the points at which inflating can begin."""
 
 import dataclasses
 import hashlib
@@ -8,126 +8,142 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kinetics_prep.sources import naming, seek_points, tar_walk
-from kinetics_prep.sources.archive_bytes import FileBytes, Layer
-from kinetics_prep.sources.seek_points import Gzip, Slice
-from kinetics_prep.sources.tapes import GZIP_MAGIC, Broken, Budget, FileTape, GzipTape, Stretch, Tape
-from kinetics_prep.sources.tar_walk import Member, NoTar
+from kinetics_prep.sources import naming, seek_points, tapes, tar_walk
+from kinetics_prep.sources.archive_index import MEMBER, POINT, Array, Contents, Layer, word_key
+from kinetics_prep.sources.seek_points import ByteSource, FileBytes, Gzip, Slice
+from kinetics_prep.sources.tapes import Broken, Budget, FileTape, GzipTape, Tape, TapePart
+from kinetics_prep.sources.tar_walk import Member, NotATar
 
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
 _DEEPEST = 3
-# What may come out of an archive: videos do not shrink, so this is for bombs alone.
-_BOMB = 100
+# How much may come out of an archive. Videos do not shrink, so only bombs exceed it.
+_MOST_TIMES_ITS_SIZE = 100
 _SMALL_BYTES = 1 << 30
 _MOST_WARNINGS = 20
-
-MEMBER = np.dtype(
-    [("layer", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("crc", "<i8"), ("name_at", "<u8"), ("name_bytes", "<u4")]
-)
-"""A video in the index."""
-_PACKED_MEMBER = struct.Struct("<IQQqQI")  # the same, quicker
-POINT = np.dtype([("layer", "<u4"), ("unpacked", "<u8"), ("packed", "<u8"), ("bits", "u1"), ("has_window", "?")])
-"""A place in the index at which inflating can begin."""
+_PACKED_MEMBER = struct.Struct("<IQQqQI")  # the bytes of `archive_index.MEMBER`, written faster than by NumPy
 
 
-def word_key(word: str) -> int:
-    """A number for a word. There may be a million words; two with the same number do no harm."""
-    return int.from_bytes(hashlib.blake2b(os.fsencode(word), digest_size=8).digest(), "little")
+def scan(file: BinaryIO, size_bytes: int) -> tuple[Contents, list[bytes]]:
+    """Reads an archive.
+
+    Args:
+      file: the archive, open.
+      size_bytes: its size.
+
+    Returns:
+      Its contents, and the windows of those points that have one. Where the archive is damaged the contents end, with a
+      warning.
+
+    Raises:
+      NotATar: if it is not a tar archive.
+    """
+    notes = _Scan(file, size_bytes)
+    notes.read_archive()
+    points, windows = notes.find_points()
+    keys, numbers = notes.words_of_last()
+    contents = Contents(
+        layers=tuple(notes.layers),
+        warnings=tuple(notes.warnings),
+        members=np.frombuffer(bytes(notes.members), MEMBER),
+        names=bytes(notes.names),
+        keys=keys,
+        numbers=numbers,
+        points=points,
+    )
+    return contents, windows
 
 
-class Scan:
-    """What is in an archive, noted while its bytes go by."""
+class _Scan:
+    """Collects the contents of an archive while its bytes go by. Byte arrays, as there may be a million members."""
 
     def __init__(self, file: BinaryIO, size_bytes: int):
         self._file, self._size_bytes = file, size_bytes
-        self._budget = Budget(_BOMB * size_bytes + _SMALL_BYTES)
+        self._budget = Budget(_MOST_TIMES_ITS_SIZE * size_bytes + _SMALL_BYTES)
         self.layers = [Layer(0, 0, size_bytes)]
-        self._tapes: dict[int, GzipTape] = {}
-        self.members, self.names, self.keys, self.numbers = bytearray(), bytearray(), bytearray(), bytearray()
-        self._identities = bytearray()
+        self._gzip_tapes: dict[int, GzipTape] = {}
+        """By the number of the layer that comes out of it."""
+        self.members, self.names, self._keys, self._numbers = bytearray(), bytearray(), bytearray(), bytearray()
+        self._name_digests = bytearray()
         self.warnings: list[str] = []
         self._links = 0
 
-    def go_through(self) -> None:
-        """Goes through the archive; where it breaks off, a warning says so.
-
-        Raises:
-          NoTar: if it is not an archive.
-        """
+    def read_archive(self) -> None:
+        """Reads the whole archive; a damaged one as far as possible, with a warning."""
         try:
-            self._archive(FileTape(self._file, self._size_bytes), 0, self._size_bytes, ())
+            self._read_tar(FileTape(self._file, self._size_bytes), 0, self._size_bytes, ())
         except Broken as error:
-            self._warn(f"{error}; only what comes before it can be read")
+            self._warn(f"{error}; only videos before that place can be read")
         if self._links:
             self._warn(f"links and sparse files are not read: {self._links} that bear the names of videos")
 
-    def _warn(self, warning: str) -> None:
-        if len(self.warnings) < _MOST_WARNINGS:
-            self.warnings.append(os.fsencode(warning).decode("utf-8", "replace")[:1000])
+    def find_points(self) -> tuple[Array, list[bytes]]:
+        """The points of every gzip stream, and their windows."""
+        rows: list[tuple[int, ...]] = []
+        all_windows: list[bytes] = []
+        sources: dict[int, ByteSource] = {0: FileBytes(self._file)}
+        for number, tape in self._gzip_tapes.items():  # an outer stream before those in it
+            layer = self.layers[number]
+            source = sources[layer.parent]
+            points, windows = seek_points.find_points(Slice(source, layer.offset, layer.size_bytes), tape.position)
+            rows += [(number, *dataclasses.astuple(point)) for point in points]
+            all_windows += windows
+            by_point = dict(zip((k for k, point in enumerate(points) if point.has_window), windows))
+            packed = Slice(source, layer.offset, layer.size_bytes)
+            sources[number] = Gzip(packed, layer.size_bytes, points, by_point.__getitem__)
+        return np.array(rows, POINT), all_windows
 
-    def _archive(self, tape: Tape, layer: int, size_bytes: int, within: tuple[str, ...]) -> None:
-        if tape.peek(2) == GZIP_MAGIC:
+    def words_of_last(self) -> tuple[Array, Array]:
+        """Keys and numbers, without those of members that have a later one of the same name: in tar the last counts."""
+        keys, numbers = np.frombuffer(bytes(self._keys), "<u8"), np.frombuffer(bytes(self._numbers), "<u4")
+        digests = np.frombuffer(bytes(self._name_digests), "<u8")[::-1]
+        is_last = np.zeros(len(digests), bool)
+        is_last[len(digests) - 1 - np.unique(digests, return_index=True)[1]] = True
+        kept = is_last[numbers]
+        return keys[kept], numbers[kept]
+
+    def _read_tar(self, tape: Tape, layer: int, size_bytes: int, within: tuple[str, ...]) -> None:
+        if tape.peek(2) == tapes.GZIP_MAGIC:
             self.layers.append(Layer(layer, tape.position, size_bytes))
-            layer, tape = len(self.layers) - 1, GzipTape(tape, self._budget)
-            self._tapes[layer] = tape
+            layer = len(self.layers) - 1
+            tape = self._gzip_tapes[layer] = GzipTape(tape, self._budget)
         for member in tar_walk.members(tape):
-            self._member(tape, layer, member, within)
+            self._read_member(tape, layer, member, within)
 
-    def _member(self, tape: Tape, layer: int, member: Member, within: tuple[str, ...]) -> None:
+    def _read_member(self, tape: Tape, layer: int, member: Member, within: tuple[str, ...]) -> None:
         *folders, name = member.path.split("/")
         if any(folder.startswith(".") and folder not in (".", "..") for folder in folders) or name.startswith("."):
             return
-        if name.lower().endswith(_TAR_SUFFIXES) and member.is_plain:
-            self._nested(tape, layer, member, within)
+        if name.lower().endswith(TAR_SUFFIXES) and member.is_plain:
+            self._read_nested(tape, layer, member, within)
         elif naming.may_be_video(name) and not member.is_folder:
             if member.is_plain:
-                offset, crc = tape.position, tape.pass_over(member.size_bytes)
+                offset, crc = tape.position, tape.skip(member.size_bytes)
                 self._note("\0".join((*within, member.path)), layer, offset, member.size_bytes, crc)
             else:
                 self._links += 1
 
-    def _nested(self, tape: Tape, layer: int, member: Member, within: tuple[str, ...]) -> None:
+    def _read_nested(self, tape: Tape, layer: int, member: Member, within: tuple[str, ...]) -> None:
         if len(within) + 1 >= _DEEPEST:
-            self._warn(f"{member.path} is an archive in an archive in an archive: it is not looked into")
+            self._warn(f"{member.path} is an archive in an archive in an archive: it is not read")
             return
         try:
-            self._archive(Stretch(tape, member.size_bytes), layer, member.size_bytes, (*within, member.path))
-        except NoTar as error:
+            self._read_tar(TapePart(tape, member.size_bytes), layer, member.size_bytes, (*within, member.path))
+        except NotATar as error:
             self._warn(f"{member.path} in it is no tar archive: {error}")
         except Broken as error:
-            self._warn(f"{member.path} in it: {error}; only what comes before it can be read")
+            self._warn(f"{member.path} in it: {error}; only videos before that place can be read")
 
     def _note(self, name: str, layer: int, offset: int, size_bytes: int, crc: int | None) -> None:
         number, encoded = len(self.members) // MEMBER.itemsize, name.encode("utf-8", "surrogateescape")
-        known = -1 if crc is None else crc
-        self.members += _PACKED_MEMBER.pack(layer, offset, size_bytes, known, len(self.names), len(encoded))
+        known_crc = -1 if crc is None else crc
+        self.members += _PACKED_MEMBER.pack(layer, offset, size_bytes, known_crc, len(self.names), len(encoded))
         self.names += encoded
-        self._identities += hashlib.blake2b(encoded, digest_size=8).digest()
-        for word in naming.words(name.rsplit("\0", 1)[-1]):
-            self.keys += word_key(word).to_bytes(8, "little")
-            self.numbers += number.to_bytes(4, "little")
+        self._name_digests += hashlib.blake2b(encoded, digest_size=8).digest()
+        for word in naming.lookup_words(name.rsplit("\0", 1)[-1]):
+            self._keys += word_key(word).to_bytes(8, "little")
+            self._numbers += number.to_bytes(4, "little")
 
-    def words_of_last(self) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and numbers; of members with the same name only those of the last one, as tar does."""
-        keys, numbers = np.frombuffer(self.keys, "<u8"), np.frombuffer(self.numbers, "<u4")
-        identities = np.frombuffer(self._identities, "<u8")[::-1]
-        last = np.zeros(len(identities), bool)
-        last[len(identities) - 1 - np.unique(identities, return_index=True)[1]] = True
-        kept = last[numbers]
-        return keys[kept], numbers[kept]
-
-    def points(self) -> tuple[np.ndarray, list[bytes]]:
-        """The points of every gzip stream, and their windows."""
-        rows: list[tuple] = []
-        windows: list[bytes] = []
-        sources: dict[int, FileBytes | Gzip] = {0: FileBytes(self._file)}
-        for number, tape in self._tapes.items():  # an outer one before those that are in it
-            layer = self.layers[number]
-            source = sources[layer.parent]
-            points, own = seek_points.find(Slice(source, layer.offset, layer.size_bytes), tape.position)
-            rows += [(number, *dataclasses.astuple(point)) for point in points]
-            windows += own
-            kept = dict(zip((k for k, point in enumerate(points) if point.has_window), own))
-            packed = Slice(source, layer.offset, layer.size_bytes)
-            sources[number] = Gzip(packed, layer.size_bytes, points, kept.__getitem__)
-        return np.array(rows, POINT), windows
+    def _warn(self, warning: str) -> None:
+        if len(self.warnings) < _MOST_WARNINGS:
+            self.warnings.append(os.fsencode(warning).decode("utf-8", "replace")[:1000])

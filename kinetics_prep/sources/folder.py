@@ -13,30 +13,36 @@ from kinetics_prep.sources.fetching import Fetching
 
 
 class Folder:
-    """A folder and everything below it, listed when opened."""
+    """A folder and everything below it, listed when opened. A `LocalSource`."""
 
     is_remote = False
 
     @staticmethod
     def accepts(text: str) -> bool:
+        """Whether a value of --videos may be a folder: it is not a URL."""
         return "://" not in text
 
     @classmethod
     def open(cls, text: str, fetching: Fetching, scratch: Path) -> "Folder":
+        """Lists the folder.
+
+        Raises:
+          BadOption: if it is not a folder, cannot be listed, or there is no video below it.
+        """
         if not os.path.isdir(text):
             raise BadOption(f"--videos {text!r} is not a folder")
         folder = cls(Path(text).absolute())
-        if not folder._files:
+        if not folder._paths:
             raise BadOption(f"--videos {text!r}: there is no video below this folder")
         return folder
 
     def __init__(self, root: Path):
         self.root = root
-        self._files: dict[str, list[str]] = {}
-        """Paths below the root by stem, and also by id for files named with times."""
+        self._paths: dict[str, list[str]] = {}
+        """Paths below the root by their lookup words."""
         for path in filter(naming.may_be_video, naming.walk(root)):
-            for word in naming.words(path):
-                self._files.setdefault(word, []).append(path)
+            for word in naming.lookup_words(path):
+                self._paths.setdefault(word, []).append(path)
 
     def has(self, row: PlannedRow) -> bool:
         """Whether there is a file for a row."""
@@ -44,7 +50,7 @@ class Folder:
 
     @contextlib.contextmanager
     def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
-        """The file of a row; the best one, if several would do.
+        """The file of a row; the best match if there are several.
 
         Raises:
           NotFound: if there is none.
@@ -52,11 +58,11 @@ class Folder:
         matches = self._matches(row)
         if not matches:
             raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below --videos")
-        _, _, path, begins_seconds = matches[0]
+        path, begins_seconds = matches[0].path, matches[0].begins_seconds
         name = os.fsencode(path).decode("utf-8", "replace")
         yield Fetched(self.root / path, os.path.basename(name), name, begins_seconds, source="folder")
 
-    def _matches(self, row: PlannedRow) -> list[tuple[int, bool, str, float | None]]:
-        """The files that would do, the best one first."""
-        candidates = (naming.candidate(path, row) for path in self._files.get(row.media_id, ()))
-        return sorted(candidate for candidate in candidates if candidate and (self.root / candidate[2]).is_file())
+    def _matches(self, row: PlannedRow) -> list[naming.Match]:
+        """Files that hold the row's clip, the best match first. Files deleted since the listing are left out."""
+        matches = (naming.match(path, row) for path in self._paths.get(row.media_id, ()))
+        return sorted(match for match in matches if match and (self.root / match.path).is_file())

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kinetics_prep.storage.files import room_needed
+from kinetics_prep.storage.files import reporting_full_disk
 
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18})\s*\Z", re.I)
 
@@ -78,14 +78,14 @@ class Partial:
         validator = _validator(headers)
         if validator and total_bytes:
             self._description = {"address": self._address, "validator": validator, "total_bytes": total_bytes}
-            with room_needed(self._description_path):
+            with reporting_full_disk(self._description_path):
                 self._description_path.write_text(json.dumps(self._description), "utf-8")
-        with room_needed(self._part):
+        with reporting_full_disk(self._part):
             self._part.touch()
 
     def add(self, block: bytes) -> None:
         """Appends bytes."""
-        with room_needed(self._part), open(self._part, "ab") as file:
+        with reporting_full_disk(self._part), open(self._part, "ab") as file:
             file.write(block)
         self.bytes += len(block)
 

@@ -16,7 +16,7 @@ from kinetics_prep.sources.fetched import Fetched, with_source_name
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.pace import HostPaused, Pace, Paces
 from kinetics_prep.sources.source import Download, RemoteSource
-from kinetics_prep.storage.files import room_needed, sha256_of
+from kinetics_prep.storage.files import reporting_full_disk, sha256_of
 
 
 class Remote:
@@ -59,7 +59,7 @@ class Remote:
         self.scratch.mkdir(parents=True, exist_ok=True)
         path = self.scratch / uuid.uuid4().hex
         try:
-            with room_needed(path):
+            with reporting_full_disk(path):
                 download, attempts = self._download(row, path)
             yield Fetched(
                 path=path,
@@ -85,7 +85,7 @@ class Remote:
                 raise refusal
             path = cache.partial(hashlib.sha256(f"{key} {self.name}".encode()).hexdigest()[:40])
             try:
-                with room_needed(path):
+                with reporting_full_disk(path):
                     download, attempts = self._download(row, path)
                 _expect_video(path, download.name, attempts)
             except ClipError as error:

@@ -40,7 +40,7 @@ from kinetics_prep.sources.source import Download
 from kinetics_prep.sources.ytdlp_downloader import WarningLog, single_video_class
 from kinetics_prep.sources.ytdlp_formats import choose
 from kinetics_prep.sources.ytdlp_messages import tidy
-from kinetics_prep.storage.files import is_full, room_needed
+from kinetics_prep.storage.files import is_disk_full, reporting_full_disk
 
 PREFIX = "yt-dlp:"
 YOUTUBE = "youtube"
@@ -112,7 +112,7 @@ class YtDlp:
             )
         before_request(self.host)
         try:
-            with room_needed(path):
+            with reporting_full_disk(path):
                 suffix = self._download(address, row, path)
         except ClipError as refusal:
             raise type(refusal)(f"{tidy(address)}: {refusal}") from None
@@ -199,9 +199,9 @@ def _downloaded_file(folder: Path) -> Path:
 
 
 def _raise_if_full(error: Exception) -> None:
-    """Raises the `OSError` behind yt-dlp's error if it says that the disk is full; `room_needed` then stops the run."""
+    """Raises the `OSError` behind yt-dlp's error if the disk is full; `reporting_full_disk` then stops the run."""
     for cause in ytdlp_errors.causes(error, contexts=True):
-        if is_full(cause):
+        if is_disk_full(cause):
             raise cause
 
 

@@ -1,1 +1,1 @@
-"""Files that are whole or absent, locks, and Parquet tables by schema."""
+"""Files that are written whole or not at all, locks between processes, and Parquet tables by schema."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent; and a disk that is full is named."""
+"""Writing whole files or none, and naming the file when the disk is full."""
 
 import contextlib
 import errno
@@ -8,33 +8,32 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from kinetics_prep.errors import NoRoom
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_BLOCK_BYTES = 1 << 20
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or a quota, is full."""
-    return isinstance(error, OSError) and error.errno in _FULL
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that a disk or a quota is full, or a file larger than the system allows."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 @contextlib.contextmanager
-def room_needed(path: Path) -> Iterator[None]:
-    """Turns an error that says "disk full" into a `NoRoom` that names the file.
+def reporting_full_disk(path: Path) -> Iterator[None]:
+    """Turns an `OSError` of a full disk into a `NoRoom` that names `path`; other errors pass through.
 
     Raises:
-      NoRoom: if the disk, or a quota, is full.
+      NoRoom: if the body met a full disk.
     """
     try:
         yield
     except OSError as error:
-        if not is_full(error):
+        if error.errno not in _DISK_FULL:
             raise
         raise NoRoom(
-            f"no room to write {path}: {os.strerror(error.errno or 0)}. Nothing is lost: make room and run the same "
+            f"no room to write {path}: {os.strerror(error.errno)}. Nothing is lost: make room and run the same "
             "command again, it goes on from here"
         ) from None
 
@@ -44,40 +43,47 @@ def atomic_write(path: Path, scratch: Path, durable: bool = True) -> Iterator[Pa
     """Yields a temporary path; renames it to `path` on success, deletes it on error.
 
     Args:
-      scratch: a folder for the temporary file, on the same disk.
-      durable: whether the file must survive a power cut: it is forced to disk before it gets its name.
+      path: the final name. Its folder is created if missing.
+      scratch: folder for the temporary file, created if missing; on the same file system as `path`.
+      durable: whether the bytes are flushed to the disk before the rename, so that a power cut cannot leave `path`
+        with missing content.
 
     Raises:
-      NoRoom: if the disk, or a quota, is full.
+      NoRoom: if the disk is full.
     """
-    with room_needed(path):
+    with reporting_full_disk(path):
         scratch.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = scratch / f"{uuid.uuid4().hex}-{path.name}"
         try:
             yield temporary
             if durable:
-                _sync(temporary)
+                sync(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flushes a file's bytes to the disk, so that they survive a power cut."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Mapping[str, Any], scratch: Path) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON, indented and in UTF-8, whole or not at all."""
     with atomic_write(path, scratch) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> str:  # Python 3.10
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()

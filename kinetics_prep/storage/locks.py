@@ -1,4 +1,4 @@
-"""Locks among processes of one machine. They end with the process, however it ends."""
+"""Locks between threads and processes. The system releases them when a process ends, however it ends."""
 
 import contextlib
 import os
@@ -9,48 +9,44 @@ from pathlib import Path
 from typing import TextIO
 
 from kinetics_prep.errors import OtherRecipe
-from kinetics_prep.storage.files import room_needed
+from kinetics_prep.storage.files import reporting_full_disk
 
-if sys.platform == "win32":  # which has no such locks
-    _HAS_LOCKS = False
-else:
+if sys.platform != "win32":
     import fcntl
 
-    _HAS_LOCKS = True
-
-_WITHOUT_LOCKS = threading.RLock()
+_THREADS_LOCK = threading.RLock()
+"""Used instead of file locks on Windows, which has no `flock`."""
 
 
 @contextlib.contextmanager
 def locked_file(path: Path) -> Iterator[TextIO]:
-    """Opens a file for reading and writing, made if missing, that no other process has open this way meanwhile.
+    """Opens a file for reading and writing and waits until nobody else holds it; creates it if missing.
 
-    Where the system has no such locks it excludes only other threads of this process.
+    Windows has no such locks: there only the threads of one process exclude each other.
 
     Raises:
-      NoRoom: if the disk, or a quota, is full.
+      NoRoom: if the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(room_needed(path))
-        if not _HAS_LOCKS:
-            stack.enter_context(_WITHOUT_LOCKS)
+        stack.enter_context(reporting_full_disk(path))
+        if sys.platform == "win32":
+            stack.enter_context(_THREADS_LOCK)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         file = stack.enter_context(open(descriptor, "r+", encoding="utf-8", errors="replace"))
-        if _HAS_LOCKS:
+        if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-        file.flush()  # before the lock ends
+        yield file  # closed, and so flushed, before the lock is released
 
 
 @contextlib.contextmanager
 def exclusive_folder(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder, by a lock on the folder itself.
+    """Keeps other runs out of a folder; does nothing on Windows. The lock is on the folder itself: no file is made.
 
     Raises:
-      OtherRecipe: if another run uses it.
+      OtherRecipe: if another run holds the folder.
     """
-    if not _HAS_LOCKS:
+    if sys.platform == "win32":
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)

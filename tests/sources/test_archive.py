@@ -25,7 +25,7 @@ from conftest import numbered_frames, write_video
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NoRoom, NotFound, TooLarge, UnreadableFile
 from kinetics_prep.media import video
-from kinetics_prep.sources import archive_index, archive_scan, seek_points
+from kinetics_prep.sources import archive_index, archive_indexing, archive_scan, seek_points
 from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.folder import Folder
@@ -78,9 +78,9 @@ def opened(tmp_path):
         for name, content in contents.items():
             (root / name).write_bytes(content)
         fetching = Fetching((str(root),), largest_bytes=largest_bytes)
-        asked = str(root / text) if text else str(root)
-        assert Archives.accepts(asked)
-        return Archives.open(asked, fetching, tmp_path / "scratch" / "run")
+        path = str(root / text) if text else str(root)
+        assert Archives.accepts(path)
+        return Archives.open(path, fetching, tmp_path / "scratch" / "run")
 
     return make
 
@@ -121,7 +121,7 @@ def test_a_folder_with_a_single_loose_video_is_a_folder(tmp_path):
     (tmp_path / "deep/part_0.tar.gz").write_bytes(gzip.compress(files(abc=b"x")))
     (tmp_path / "README").touch()
     assert Archives.accepts(str(tmp_path))
-    (tmp_path / "deep/er/one.mp4").touch()
+    (tmp_path / "deep/er/loose.mp4").touch()
     assert not Archives.accepts(str(tmp_path)) and Folder.accepts(str(tmp_path))
 
 
@@ -242,7 +242,7 @@ def test_archives_are_looked_into_three_deep(opened, caplog):
     assert origin(archives, plan_row("level0"))[0] == "a.tar: in.tar: in.tar: level0.mp4"
     with pytest.raises(NotFound):
         content(archives, plan_row("deepest"))
-    assert "it is not looked into" in caplog.text
+    assert "it is not read" in caplog.text
 
 
 # Byte for byte, at random
@@ -265,11 +265,11 @@ def large(tmp_path_factory) -> tuple[Path, dict[str, str]]:
 def test_threads_that_fetch_at_random_get_the_right_bytes(large, tmp_path):
     path, videos = large
     archives = Archives.open(str(path), Fetching((str(path),)), tmp_path / "s/run")
-    assert len(archives._indexes[0].points) > 3
+    assert len(archives._indexes[0].contents.points) > 3
     names = random.Random(1).choices(sorted(videos), k=150)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda name: hashlib.sha256(content(archives, plan_row(name))).hexdigest(), names))
-    assert found == [videos[name] for name in names]
+        digests = list(pool.map(lambda name: hashlib.sha256(content(archives, plan_row(name))).hexdigest(), names))
+    assert digests == [videos[name] for name in names]
     assert not list((tmp_path / "s/run").iterdir())
 
 
@@ -286,23 +286,23 @@ class Counting(io.FileIO):
 
 def test_a_video_is_not_read_from_the_beginning_of_its_archive(large, tmp_path):
     path, videos = large
-    index = archive_index.open_index(path, tmp_path / "archives")
-    found = index.video(58)
+    index = archive_indexing.index_of(path, tmp_path / "archives")
+    packed = index.video(58)
     with Counting(path) as file:
-        data = b"".join(index.blocks(file, found))
+        data = b"".join(index.blocks(file, packed))
     assert hashlib.sha256(data).hexdigest() == videos["id58"]
-    assert found.offset > 20e6
-    assert file.read_bytes < found.size_bytes + seek_points.SPACING_BYTES + (2 << 20)
+    assert packed.offset > 20e6
+    assert file.read_bytes < packed.size_bytes + seek_points.SPACING_BYTES + (2 << 20)
 
 
 def test_an_archive_is_gone_through_once(large, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "kinetics_prep.sources")
     path, _ = large
-    first = archive_index.open_index(path, tmp_path / "archives")
+    first = archive_indexing.index_of(path, tmp_path / "archives")
     assert [record.message.startswith(f"archive {path}: 60 videos, ") for record in caplog.records] == [True]
     caplog.clear()
-    monkeypatch.delattr(archive_index, "Scan")
-    again = archive_index.open_index(path, tmp_path / "archives")
+    monkeypatch.delattr(archive_indexing, "scan")
+    again = archive_indexing.index_of(path, tmp_path / "archives")
     assert not caplog.records
     assert [again.video(k) for k in range(60)] == [first.video(k) for k in range(60)]
 
@@ -383,8 +383,8 @@ def test_an_index_that_goes_while_it_is_in_use_is_made_anew(large, tmp_path):
     archives = Archives.open(str(path), Fetching((str(path),)), tmp_path / "scratch/run")
     index_file(tmp_path).unlink()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda name: hashlib.sha256(content(archives, plan_row(name))).hexdigest(), videos))
-    assert found == list(videos.values())
+        digests = list(pool.map(lambda name: hashlib.sha256(content(archives, plan_row(name))).hexdigest(), videos))
+    assert digests == list(videos.values())
     assert index_file(tmp_path).exists()
 
 
@@ -393,7 +393,7 @@ def test_a_run_killed_while_it_indexes_leaves_nothing_that_harms(large, tmp_path
     code = f"""
         import os, signal, zipfile
         from pathlib import Path
-        from kinetics_prep.sources import archive_index
+        from kinetics_prep.sources import archive_indexing
         write = zipfile.ZipFile.writestr
         def killed_at_the_points(self, name, data):
             if name == "points":
@@ -401,7 +401,7 @@ def test_a_run_killed_while_it_indexes_leaves_nothing_that_harms(large, tmp_path
                 os.kill(os.getpid(), signal.SIGKILL)
             write(self, name, data)
         zipfile.ZipFile.writestr = killed_at_the_points
-        archive_index.open_index(Path({str(path)!r}), Path({str(tmp_path / "scratch/archives")!r}))
+        archive_indexing.index_of(Path({str(path)!r}), Path({str(tmp_path / "scratch/archives")!r}))
     """
     process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)])
     assert process.returncode == -signal.SIGKILL
@@ -409,7 +409,7 @@ def test_a_run_killed_while_it_indexes_leaves_nothing_that_harms(large, tmp_path
     archives = Archives.open(str(path), Fetching((str(path),)), tmp_path / "scratch/run")
     assert hashlib.sha256(content(archives, plan_row("id20"))).hexdigest() == videos["id20"]
     os.utime(left, (0, 0))
-    archive_index.build_index(path, tmp_path / "scratch/archives")
+    archive_indexing.rebuild_index(path, tmp_path / "scratch/archives")
     assert not left.exists()
 
 
@@ -418,8 +418,8 @@ def test_processes_may_index_at_once(large, tmp_path):
     code = """
         import sys
         from pathlib import Path
-        from kinetics_prep.sources import archive_index
-        print(len(archive_index.open_index(Path(sys.argv[1]), Path(sys.argv[2]))))
+        from kinetics_prep.sources import archive_indexing
+        print(len(archive_indexing.index_of(Path(sys.argv[1]), Path(sys.argv[2]))))
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(path), str(tmp_path / "scratch/archives")]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
@@ -484,8 +484,8 @@ def test_names_may_be_long_or_no_utf8(opened, kind):
     archives = opened(**{"a.tar": stream.getvalue()})
     assert content(archives, plan_row()) == b"long" and origin(archives, plan_row())[0] == f"a.tar: {long}"
     assert content(archives, plan_row("xyz")) == b"odd"
-    shown, _ = origin(archives, plan_row("xyz"))
-    assert shown.encode() and shown.startswith("a.tar: caf") and shown.endswith("/xyz_5_15.mp4")
+    name, _ = origin(archives, plan_row("xyz"))
+    assert name.encode() and name.startswith("a.tar: caf") and name.endswith("/xyz_5_15.mp4")
 
 
 def test_a_member_larger_than_the_limit_is_refused(opened):
@@ -640,7 +640,7 @@ def test_a_full_disk_is_said_to_be_full(opened, tmp_path):
         content(archives, plan_row())
     assert not list((tmp_path / "scratch/run").iterdir())
     with disk_of(500), pytest.raises(NoRoom, match="no room to write .*archives"):
-        archive_index.build_index(tmp_path / "videos/a.tar.gz", tmp_path / "scratch/archives")
+        archive_indexing.rebuild_index(tmp_path / "videos/a.tar.gz", tmp_path / "scratch/archives")
     assert content(archives, plan_row()) == noise(500_000)
 
 
