@@ -25,7 +25,7 @@ from conftest import numbered_frames, write_video
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NoRoom, NotFound, TooLarge, UnreadableFile
 from kinetics_prep.media import video
-from kinetics_prep.sources import archive_index, archive_indexing, archive_scan, seek_points
+from kinetics_prep.sources import archive, archive_index, archive_indexing, archive_scan, seek_points
 from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.folder import Folder
@@ -133,6 +133,19 @@ def test_a_pattern_means_the_archives_that_match_it(opened):
         content(archives, plan_row("id2"))
 
 
+def test_a_pattern_does_not_mean_folders(opened, tmp_path):
+    (tmp_path / "videos/b.tar").mkdir(parents=True)
+    assert not Archives.accepts(str(tmp_path / "videos/*.tar"))
+    assert content(opened("*.tar", **{"a.tar": files(abc=b"x")}), plan_row()) == b"x"
+
+
+def test_a_url_is_not_an_archive_even_if_a_file_has_its_name(tmp_path, monkeypatch):
+    (tmp_path / "https:/host").mkdir(parents=True)
+    (tmp_path / "https:/host/a.tar").write_bytes(files(abc=b"x"))
+    monkeypatch.chdir(tmp_path)
+    assert Archives.accepts("https:/host/a.tar") and not Archives.accepts("https://host/a.tar")
+
+
 def test_a_name_that_looks_like_a_pattern_means_itself(opened):
     assert content(opened("a[1].tar", **{"a[1].tar": files(abc=b"x")}), plan_row()) == b"x"
 
@@ -150,6 +163,7 @@ def test_a_name_that_looks_like_a_pattern_means_itself(opened):
         ("a.tar", b"", "is no tar archive: it is empty"),
         ("a.tar", b"short", "is no tar archive"),
         ("a.tar", tar_of(), "there is no video in the archive"),
+        ("a.tar", tar_of(member("._abc.mp4"), member("d/.git/abc.mp4")), "there is no video in the archive"),
         ("a.tgz", gzip.compress(tar_of(member("notes.txt", b"x"))), "there is no video in the archive"),
     ],
 )
@@ -470,8 +484,11 @@ def test_sparse_files_are_refused(opened, caplog, tmp_path, kind):
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_of_members_of_the_same_name_the_last_one_counts(opened, pack):
-    data = tar_of(member("d/abc.mp4", b"old"), member("xyz.mp4", b"x"), member("d/abc.mp4", b"new"))
-    assert content(opened(**{"a.tar": pack(data)}), plan_row()) == b"new"
+    old, new, other = member("d/abc.mp4", b"old"), member("d/abc.mp4", b"new"), member("xyz.mp4", b"x")
+    for members in ((old, other, new), (old, new, other), (other, old, new)):
+        archives = opened(**{"a.tar": pack(tar_of(*members))})
+        assert content(archives, plan_row()) == b"new"
+        assert content(archives, plan_row("xyz")) == b"x"
 
 
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
@@ -495,6 +512,14 @@ def test_a_member_larger_than_the_limit_is_refused(opened):
     with pytest.raises(TooLarge, match=r"50000000 bytes, --largest allows 1048576"):
         content(archives, plan_row())
     assert content(archives, plan_row("xyz")) == b"x"
+
+
+def test_a_member_just_at_the_limit_is_read(opened):
+    data = files(abc=noise(2000), xyz=noise(2001))
+    archives = opened(largest_bytes=2000, **{"a.tar": data, "b.tar.gz": gzip.compress(files(gz=noise(2000)))})
+    assert content(archives, plan_row()) == content(archives, plan_row("gz")) == noise(2000)
+    with pytest.raises(TooLarge):
+        content(archives, plan_row("xyz"))
 
 
 def test_a_bomb_is_not_unpacked_to_its_end(opened, caplog, monkeypatch):
@@ -597,9 +622,65 @@ def test_an_archive_that_changed_since_is_refused(opened, tmp_path, pack, how):
         os.truncate(path, 2000)
     else:
         os.utime(path, ns=(0, 10**18))
-    with pytest.raises(UnreadableFile, match=r"^a\.tar: abc\.mp4: "):
+    message = "cannot open the archive: No such file" if how == "deleted" else "the archive has changed since it was"
+    with pytest.raises(UnreadableFile, match=rf"^a\.tar: abc\.mp4: {message}"):
         content(archives, plan_row())
     assert not list((tmp_path / "scratch/run").iterdir())
+
+
+def test_an_archive_that_changes_while_a_video_is_copied_is_refused(opened, tmp_path, monkeypatch):
+    archives = opened(**{"a.tar": files(abc=noise(5000))})
+    next_block = archive._next_block
+
+    def touched_after(blocks, origin):
+        block = next_block(blocks, origin)
+        os.utime(tmp_path / "videos/a.tar", ns=(0, 10**18))
+        return block
+
+    monkeypatch.setattr(archive, "_next_block", touched_after)
+    with pytest.raises(UnreadableFile, match=r"^a\.tar: abc\.mp4: the archive has changed since it was"):
+        content(archives, plan_row())
+
+
+def test_an_archive_that_rotted_before_its_index_is_built_anew_is_refused(opened, tmp_path, monkeypatch):
+    """Its size and time are the same, but names in it are not: numbers of the old index may mean other videos."""
+    monkeypatch.setattr(seek_points, "SPACING_BYTES", 1 << 16)
+    path = tmp_path / "videos/a.tar.gz"
+    data = bytearray(gzip.compress(files(abc=noise(300_000), last=b"x"), 0))
+    archives = opened(**{"a.tar.gz": bytes(data)})
+    before = path.stat()
+    data[data.rindex(b"last.mp4")] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    index_file(tmp_path).unlink()
+    with pytest.raises(UnreadableFile, match=r"a\.tar\.gz has changed since it was"):
+        content(archives, plan_row())
+
+
+def test_an_index_of_an_archive_around_another_is_built_anew_too(opened, tmp_path, monkeypatch):
+    """The window that is missing is that of the outer stream, and is needed while the inner one is read."""
+    monkeypatch.setattr(seek_points, "SPACING_BYTES", 1 << 16)
+    inner = gzip.compress(files(abc=b"inner"))
+    archives = opened(**{"a.tgz": gzip.compress(tar_of(member("x.mp4", noise(300_000)), member("in.tgz", inner)), 1)})
+    index_file(tmp_path).unlink()
+    assert content(archives, plan_row()) == b"inner"
+    assert index_file(tmp_path).exists()
+
+
+def test_a_member_that_an_index_places_beyond_the_end_is_refused(opened, tmp_path):
+    """A stranger may have written the index. A plain archive has no CRC that would tell."""
+    opened(**{"a.tar": files(abc=noise(5000))})
+    path = index_file(tmp_path)
+    with zipfile.ZipFile(path) as old:
+        contents = {name: old.read(name) for name in old.namelist()}
+    changed = np.frombuffer(contents["members"], archive_index.MEMBER).copy()
+    changed["size"] = 1 << 30
+    with zipfile.ZipFile(path, "w") as new:
+        for name, data in (contents | {"members": changed.tobytes()}).items():
+            new.writestr(name, data)
+    size_bytes = (tmp_path / "videos/a.tar").stat().st_size - 512
+    with pytest.raises(UnreadableFile, match=f"the archive ends after {size_bytes} of its {1 << 30} bytes"):
+        content(opened(), plan_row())
 
 
 def test_an_archive_that_changed_is_indexed_anew_by_the_next_run(opened):

@@ -132,14 +132,25 @@ def test_only_errors_of_the_system_can_mean_a_full_disk():
     assert not is_disk_full(error) and not is_disk_full(OSError(errno.EIO, "")) and not is_disk_full(OSError())
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_what_must_survive_a_power_cut_is_flushed_and_before_it_gets_its_name(tmp_path, monkeypatch, durable):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(os.fstat(descriptor).st_ino) or fsync(descriptor))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("replace") or replace(*paths))
+    with atomic_write(tmp_path / "final", tmp_path / "scratch", durable) as temporary:
+        temporary.write_bytes(b"x")
+        inode = temporary.stat().st_ino
+    assert calls == ([inode, "replace"] if durable else ["replace"])
+
+
 # JSON, sha256
 
 
 def test_json_is_indented_readable_and_ends_with_a_line_feed(tmp_path):
-    content = {"label": "crème brûlée", "of": [1, None, 2.5]}
+    content = {"of": [1, None, 2.5], "label": "crème brûlée"}  # in this order
     write_json(tmp_path / "a/dataset.json", content, tmp_path / "scratch")
     text = (tmp_path / "a/dataset.json").read_bytes().decode("utf-8")
-    assert text == '{\n "label": "crème brûlée",\n "of": [\n  1,\n  null,\n  2.5\n ]\n}\n'
+    assert text == '{\n "of": [\n  1,\n  null,\n  2.5\n ],\n "label": "crème brûlée"\n}\n'
     assert json.loads(text) == content
 
 

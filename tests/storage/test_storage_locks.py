@@ -6,11 +6,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from kinetics_prep.errors import OtherRecipe
+from kinetics_prep.storage import locks
 from kinetics_prep.storage.locks import exclusive_folder, locked_file
 
 HOLD = """
@@ -50,7 +52,10 @@ def test_bytes_that_are_not_utf8_are_read_all_the_same(tmp_path):
         assert file.read() == "\ufffd{}"
 
 
-def test_threads_that_count_in_a_file_lose_nothing(tmp_path):
+@pytest.mark.parametrize("platform", [sys.platform, "win32"])
+def test_threads_that_count_in_a_file_lose_nothing(tmp_path, monkeypatch, platform):
+    """Also where the system has no locks of files."""
+    monkeypatch.setattr(locks, "sys", types.SimpleNamespace(platform=platform))
     path = tmp_path / "count"
 
     def count(_):
