@@ -561,6 +561,13 @@ def test_a_truncated_archive_in_an_archive_costs_only_itself(opened, caplog):
     assert "in.tgz in it: its gzip stream breaks off" in caplog.text and "no.tar in it is no tar" in caplog.text
 
 
+def test_an_archive_full_of_mistakes_does_not_fill_the_log(opened, caplog):
+    members = [member(f"{'n' * 2000}{k}.tar", b"no tar" * 100) for k in range(30)]
+    opened(**{"a.tar": tar_of(member("abc.mp4", b"x"), *members)})
+    assert len(caplog.records) == 20
+    assert {len(record.args[1]) for record in caplog.records} == {1000}
+
+
 @pytest.mark.parametrize("behind", [bytes(10_000), b"garbage" * 1000, b"\0" * 700 + b"\x1fx"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_what_stands_behind_an_archive_does_not_matter(opened, caplog, pack, behind):
@@ -610,7 +617,7 @@ def test_random_damage_is_never_a_crash(opened, tmp_path):
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-@pytest.mark.parametrize("how", ["deleted", "replaced", "cut", "touched"])
+@pytest.mark.parametrize("how", ["deleted", "replaced", "no archive", "cut", "touched"])
 def test_an_archive_that_changed_since_is_refused(opened, tmp_path, pack, how):
     path = tmp_path / "videos/a.tar"
     archives = opened(**{"a.tar": pack(files(abc=noise(5000)))})
@@ -618,6 +625,8 @@ def test_an_archive_that_changed_since_is_refused(opened, tmp_path, pack, how):
         path.unlink()
     elif how == "replaced":
         path.write_bytes(pack(files(new=noise(10), abc=noise(5000))))
+    elif how == "no archive":
+        path.write_bytes(noise(9000, 1))
     elif how == "cut":
         os.truncate(path, 2000)
     else:
@@ -681,6 +690,20 @@ def test_a_member_that_an_index_places_beyond_the_end_is_refused(opened, tmp_pat
     size_bytes = (tmp_path / "videos/a.tar").stat().st_size - 512
     with pytest.raises(UnreadableFile, match=f"the archive ends after {size_bytes} of its {1 << 30} bytes"):
         content(opened(), plan_row())
+
+
+def test_an_archive_that_changes_while_it_is_indexed_is_a_mistake(opened, tmp_path, monkeypatch):
+    scan = archive_indexing.scan
+
+    def touched_after(file, size_bytes):
+        contents = scan(file, size_bytes)
+        os.utime(tmp_path / "videos/a.tar", ns=(0, 10**18))
+        return contents
+
+    monkeypatch.setattr(archive_indexing, "scan", touched_after)
+    with pytest.raises(BadOption, match=r"a\.tar changed while it was read: is it still being written\?"):
+        opened(**{"a.tar": files(abc=b"x")})
+    assert not (tmp_path / "scratch/archives").exists()
 
 
 def test_an_archive_that_changed_is_indexed_anew_by_the_next_run(opened):

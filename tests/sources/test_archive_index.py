@@ -132,12 +132,16 @@ BAD = {
     "an offset beyond measure": changed("members", 0, "offset", 1 << 62),
     "a size beyond measure": changed("members", 0, "size", 1 << 62),
     "a name that begins beyond measure": changed("members", 0, "name_at", 1 << 62),
-    "a name that ends beyond the names": changed("members", 2, "name_bytes", 12),
+    "a name that ends beyond the names": changed(
+        "members", 2, "name_bytes", len(NAMES[2].encode("utf-8", "surrogateescape")) + 1
+    ),
     "a crc of more than 32 bits": changed("members", 0, "crc", 1 << 32),
     "a point beyond measure": changed("points", 3, "packed", 1 << 62),
     "an unpacked offset beyond measure": changed("points", 3, "unpacked", 1 << 62),
     "eight bits": changed("points", 1, "bits", 8),
-    "two points at the same offset": changed("points", 1, "unpacked", 0),
+    "two points at the beginning": changed("points", 1, "unpacked", 0),
+    "two points at the same offset": dataclasses.replace(contents(), points=contents().points[[0, 1, 1, 2, 3]]),
+    "points that fall": dataclasses.replace(contents(), points=contents().points[[1, 0, 2, 3]]),
     "no point at the beginning of a layer": changed("points", 2, "unpacked", 1),
     "points that are not sorted by layer": changed("points", 0, "layer", 2),
     "a layer within itself": dataclasses.replace(contents(), layers=(Layer(0, 0, 1), Layer(0, 0, 1), Layer(2, 0, 1))),
