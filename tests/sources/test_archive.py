@@ -248,6 +248,18 @@ def test_archives_in_archives(opened, tmp_path, outer, inner):
     assert content(archives, plan_row("id7")) == videos["id7"]
 
 
+def test_each_stream_is_read_with_its_own_windows(opened, monkeypatch):
+    """Text refers to the bytes before it, as random bytes never do: with another window it would be other text."""
+    monkeypatch.setattr(seek_points, "SPACING_BYTES", 1 << 16)
+    draw = random.Random(0)
+    texts = {f"id{k}": bytes(draw.choices(b"abcdefgh", k=150_000)) for k in range(6)}
+    inner = gzip.compress(files(**texts), 9)
+    archives = opened(**{"a.tgz": gzip.compress(tar_of(member("x.mp4", texts["id0"]), member("in.tgz", inner)), 9)})
+    assert len(set(archives._indexes[0].contents.points["layer"])) == 2
+    for name, text in {"x": texts["id0"], **texts}.items():
+        assert content(archives, plan_row(name)) == text
+
+
 def test_archives_are_looked_into_three_deep(opened, caplog):
     deep = files(deepest=b"x")
     for k in range(3):

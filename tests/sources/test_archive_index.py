@@ -71,6 +71,12 @@ def test_videos_are_described(file):
     assert index.video(2) == PackedVideo("caf\udce9.mp4", (), 0, 3, 0, (1 << 32) - 1)
 
 
+def test_a_crc_of_zero_is_known(tmp_path):
+    """It is that of an empty video."""
+    save(tmp_path / "x.index", STAMP, changed("members", 0, "crc", 0), WINDOWS)
+    assert load(tmp_path / "x.index", STAMP).video(0).crc == 0
+
+
 def test_the_file_is_as_other_versions_read_it(file):
     with zipfile.ZipFile(file) as archive:
         names = ["about.json", "members", "names", "keys", "numbers", "points", "windows/1", "windows/3"]
