@@ -84,13 +84,15 @@ def test_the_best_match_is_sorted_first():
     ]
 
 
-def test_a_folder_is_walked_in_order_without_hidden_files_and_each_folder_once(tmp_path):
+def test_a_folder_is_walked_in_order_without_hidden_files_and_each_folder_once(tmp_path, tmp_path_factory):
     for name in ("b.mp4", "a/z.mp4", "a/.hidden.mp4", ".git/x.mp4", "c/deep/er.mp4", "A.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "c/up").symlink_to(tmp_path)
     (tmp_path / "zz").symlink_to(tmp_path / "a")
-    expected = ["A.mp4", "b.mp4", "a/z.mp4", "c/deep/er.mp4"]
+    (tmp_path / "c/elsewhere").symlink_to(tmp_path_factory.mktemp("elsewhere"))
+    (tmp_path / "c/elsewhere/linked.mp4").touch()
+    expected = ["A.mp4", "b.mp4", "a/z.mp4", "c/deep/er.mp4", "c/elsewhere/linked.mp4"]
     assert list(naming.walk(tmp_path)) == list(naming.walk(str(tmp_path))) == expected
 
 

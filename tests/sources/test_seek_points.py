@@ -71,13 +71,18 @@ def test_a_window_is_what_came_out_before_its_point(data):
     assert [data[point.unpacked - (1 << 15) : point.unpacked] for point in with_window] == windows
 
 
-def test_zlib_itself_can_begin_at_a_point(data):
+def test_zlib_itself_can_begin_at_a_point():
+    # Text, as stored blocks begin at whole bytes, which shifting by some bits would undo.
+    data = bytes(random.Random(0).choices(b"abcdefgh", k=1_000_000))
     packed = gzip.compress(data, 1)
     points, windows = find_points(slice_of(packed), len(data))
-    aligned = [(p, w) for p, w in zip((p for p in points if p.has_window), windows) if p.bits == 0]
-    for point, window in aligned:
+    for point, window in zip(points[1:], windows, strict=True):
+        stretch = packed[point.packed - 1 : point.packed + 5000]  # deflate fills bytes from their lowest bit on
+        bits = int.from_bytes(stretch, "little") >> (8 - point.bits)
         unpacker = zlib.decompressobj(wbits=-15, zdict=window)
-        assert unpacker.decompress(packed[point.packed :], 1000) == data[point.unpacked : point.unpacked + 1000]
+        unpacked = unpacker.decompress(bits.to_bytes(len(stretch), "little"), 1000)
+        assert unpacked == data[point.unpacked : point.unpacked + 1000]
+    assert len({point.bits for point in points}) > 3
 
 
 def test_a_short_stream_has_its_beginning_alone():
@@ -122,6 +127,45 @@ def test_a_missing_point_in_the_middle_is_an_error_and_does_not_fill_the_memory(
     stream = Gzip(slice_of(b"x" * 100), 100, points, lambda k: bytes(1 << 15))
     with pytest.raises(ValueError, match="there is no point to begin at for 5000 bytes"):
         stream.read(0, 9000)
+
+
+def test_bytes_around_each_point_are_read_as_they_are(data):
+    stream = opened(gzip.compress(data, 1), len(data))
+    for point in stream._points[1:]:
+        for offset in (point.unpacked - 1, point.unpacked, point.unpacked + 1):
+            assert stream.read(offset, 10) == data[offset : offset + 10]
+
+
+def test_a_stream_that_ends_before_a_point_gives_what_there_is(data):
+    """An index may say anything; bytes from beyond the gap must not be taken for those in it."""
+    packed = gzip.compress(data[:100_000])
+    points = [Point(0, 0, 0, False), Point(150_000, 50, 0, True)]
+    stream = Gzip(slice_of(packed), len(packed), points, lambda k: bytes(1 << 15))
+    assert stream.read(0, 200_000) == data[:100_000]
+
+
+@pytest.mark.parametrize("how", ["cut", "damaged"])
+def test_of_a_damaged_stream_the_points_before_the_damage_are_found(data, how):
+    packed = bytearray(gzip.compress(data, 1))
+    whole, _ = find_points(slice_of(bytes(packed)), len(data))
+    at = whole[5].packed + 1000
+    packed[at:] = b"" if how == "cut" else b"\xff" * (len(packed) - at)
+    points, windows = find_points(slice_of(bytes(packed)), len(data))
+    assert whole[:6] == points[:6] and len(points) <= 7
+    assert len(windows) == len(points) - 1
+
+
+def test_an_index_in_another_format_of_indexed_gzip_is_a_bug_that_is_named(data, monkeypatch):
+    monkeypatch.setattr(seek_points, "_VERSION", 2)
+    with pytest.raises(RuntimeError, match=r"indexed_gzip .* writes another kind of index"):
+        find_points(slice_of(gzip.compress(data)), len(data))
+
+
+def test_the_number_of_points_has_a_limit(data, monkeypatch):
+    monkeypatch.setattr(seek_points, "_MOST_POINTS", 4)
+    stream = opened(gzip.compress(data, 1), len(data))
+    assert 3 <= len(stream._points) <= 5
+    assert stream.read(500_000, 5000) == data[500_000:505_000]
 
 
 def test_a_stream_that_grows_beyond_measure_has_points_further_apart(monkeypatch):

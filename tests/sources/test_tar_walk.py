@@ -67,6 +67,15 @@ def test_a_name_in_a_header_counts_for_the_next_member_alone():
         assert [path for path, _, _ in walked(data)] == ["é" * 200, "short"]
 
 
+@pytest.mark.parametrize("kind", ["pax", "gnu"])
+def test_the_long_target_of_a_link_is_not_its_name(kind):
+    link, after = tarfile.TarInfo("link.mp4"), tar_of(("after", b"x"))
+    link.type, link.linkname = tarfile.SYMTYPE, "t" * 300 + ".mp4"
+    first, second = members(tape(link.tobuf(FORMATS[kind]) + after))
+    assert (first.path, first.is_plain, first.size_bytes) == ("link.mp4", False, 0)
+    assert (second.path, second.is_plain) == ("after", True)
+
+
 def test_global_headers_count_for_all_members_and_those_of_a_member_come_first():
     data = tar_of(("a", b"1"), ("b" * 200, b"2"), ("c", b"3"), headers={"path": "global"})
     assert [path for path, _, _ in walked(data)] == ["global", "b" * 200, "global"]
@@ -154,6 +163,12 @@ def test_archives_after_the_end_mark_are_read_and_padding_is_not():
     first, second = tar_of(("a", b"1")), tar_of(("b", b"2"))
     assert [path for path, _, _ in walked(first + second)] == ["a", "b"]
     assert [path for path, _, _ in walked(first + b"padding" * 200)] == ["a"]
+
+
+def test_an_archive_after_the_end_mark_needs_an_end_mark_of_its_own():
+    first, second = tar_of(("a", b"1")), tar_of(("b", b"2"))[:1024]
+    with pytest.raises(Broken, match=f"at byte {len(first) + 1024} it breaks off"):
+        walked(first + second)
 
 
 @pytest.mark.parametrize(
