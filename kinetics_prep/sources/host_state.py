@@ -7,13 +7,15 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.errors import BY_REASON, RateLimited
 from kinetics_prep.storage.locks import locked_file
+
+_LATEST_SECONDS = 1e11
+"""The year 5138. Numbers beyond it, and NaN, mean that a file is damaged; the functions of `time` refuse them."""
 
 
 @dataclasses.dataclass
@@ -37,7 +39,7 @@ class HostState:
         try:
             state = cls(**json.loads(text))
             numbers = (state.next_slot, state.paused_until, state.pauses_in_a_row, state.failures_in_a_row)
-            if all(math.isfinite(number) for number in numbers) and state.reason in BY_REASON:
+            if all(-_LATEST_SECONDS < number < _LATEST_SECONDS for number in numbers) and state.reason in BY_REASON:
                 return state
         except (ValueError, TypeError):
             pass

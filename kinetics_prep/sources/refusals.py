@@ -52,7 +52,7 @@ class Refusals:
                 return None
             day = time.strftime("%Y-%m-%d", time.gmtime(refusal["seconds_since_1970"]))
             return kind(f"{refusal['message']} (on {day})", attempts=0)
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (KeyError, TypeError, ValueError, OverflowError, OSError):  # OSError: a date that no calendar has
             return None  # a damaged refusal counts as none
 
     def forget(self, key: str) -> None:

@@ -350,6 +350,8 @@ def test_an_answer_now_and_then_keeps_it_going(pace_of, clock, between):
         '{"next_slot": "x"}',
         '{"next_slot": NaN}',
         '{"paused_until": Infinity}',
+        '{"paused_until": 1e17}',
+        '{"paused_until": 1' + "0" * 400 + "}",
         '{"paused_until": 2e6, "reason": "x"}',
         '{"paused_until": 2e6, "a": 1}',
     ],

@@ -93,7 +93,15 @@ def test_forgetting_a_video_forgets_the_refusals_of_all_sources(refusals):
 
 
 @pytest.mark.parametrize(
-    "change", [{"reason": "x"}, {"reason": []}, {"seconds_since_1970": "x"}, {"seconds_since_1970": 1e300}, None]
+    "change",
+    [
+        {"reason": "x"},
+        {"reason": []},
+        {"seconds_since_1970": "x"},
+        {"seconds_since_1970": 1e300},
+        {"seconds_since_1970": 1e17},
+        None,
+    ],
 )
 def test_a_damaged_refusal_is_none(refusals, tmp_path, change):
     refusals.note(KEY, SOURCE, NotFound("why"), PLAIN)
