@@ -215,6 +215,7 @@ def test_colour_is_for_terminals_that_want_it(terminal):
 
 def test_log_messages_are_shown_with_our_name(capsys):
     log = logging.getLogger("test of notices")
+    log.setLevel(logging.WARNING)  # a command in an earlier test may have left the root logger at another level
     log.addHandler(progress.Notices())
     log.warning("%s is damaged", "shard 3")
     assert capsys.readouterr().err == "kinetics-prep: shard 3 is damaged\n"
