@@ -110,7 +110,7 @@ class Unavailable(FetchError):
 
 
 class NotYet(FetchError):
-    """A live stream that has not begun or not ended."""
+    """A live stream that has not begun yet, or that still goes on."""
 
     reason, again = "not_yet", Again.AT_ONCE
 

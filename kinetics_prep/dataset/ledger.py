@@ -15,7 +15,7 @@ STATUSES = WRITTEN, REFUSED = "written", "refused"
 
 @dataclasses.dataclass(frozen=True)
 class LedgerRow:
-    """One row of the ledger; the meaning of each field stands in `schemas/ledger.json`."""
+    """One row of the ledger; `schemas/ledger.json` says what each field means."""
 
     clip_id: str
     media_id: str | None

@@ -57,7 +57,7 @@ def _frames(spec: Spec, span: int) -> dict[str, int]:
 
 
 def _cells(row: Row) -> list[tuple[str, ...]]:
-    """Name, size and title stand in the first of a model's lines only."""
+    """Only the first of a model's lines shows its name, size and title."""
     lines: list[tuple[str, ...]] = []
     for k, (stream, count) in enumerate(row.parameters.items()):
         name, size, title = (row.name, f"{row.size}x{row.size}", row.title) if k == 0 else ("", "", "")

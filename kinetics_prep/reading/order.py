@@ -63,7 +63,7 @@ class Order(_Shares):
         return [self.at(position) for position in self.positions(step)]
 
     def stand_ins(self, position: int) -> range:
-        """Positions whose clips may stand in for a clip that cannot be read; the first readable one does."""
+        """Positions of clips that may replace a clip that cannot be read; the first readable one does."""
         return range(position + 1, position + self.clips)
 
 

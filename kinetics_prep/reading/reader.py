@@ -26,7 +26,7 @@ class Reader:
     streams: tuple[str, ...]
     """Some of those of the sampler."""
     skipped: Skipped | None = None
-    """Counts clips that cannot be read: another clip stands in (`Order.stand_ins`), or the clip is left out (`Once`).
+    """Counts clips that cannot be read: another clip replaces it (`Order.stand_ins`), or the clip is left out (`Once`).
     None to stop at the first such clip."""
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Reader:
           out: stream -> uint8 array of the shape in `shapes`, which is filled: RGB, or levels of dx and dy.
 
         Returns:
-          The class id, or None if the clip cannot be read and no other clip may stand in for it.
+          The class id, or None if the clip cannot be read and no other clip may replace it.
 
         Raises:
           CorruptShard: if the clip cannot be read and `skipped` is None, or if no clip can be read.

@@ -6,7 +6,7 @@ from kinetics_prep.report.text import printable
 
 
 def in_lines(classes: Iterable[tuple[str, float]]) -> str:
-    """Returns a line per class, its probability first so that labels of any script stand in a column.
+    """Returns a line per class, with its probability first, because labels of some scripts have no fixed width.
 
     Args:
       classes: (label, probability 0 to 1) of each, in the order of the lines.

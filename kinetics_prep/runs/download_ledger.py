@@ -19,7 +19,7 @@ ROWS_PER_GROUP = 4096
 
 @dataclasses.dataclass(frozen=True)
 class DownloadRow:
-    """What became of a row; the meaning of each field stands in `schemas/download.json`."""
+    """What became of a row; `schemas/download.json` says what each field means."""
 
     clip_id: str
     media_id: str | None

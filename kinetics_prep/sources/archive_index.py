@@ -27,10 +27,10 @@ VERSION = 1
 MEMBER = np.dtype(
     [("layer", "<u4"), ("offset", "<u8"), ("size", "<u8"), ("crc", "<i8"), ("name_at", "<u8"), ("name_bytes", "<u4")]
 )
-"""A member as it stands in the index file; crc is -1 if unknown."""
+"""A member as the index file holds it; crc is -1 if unknown."""
 
 POINT = np.dtype([("layer", "<u4"), ("unpacked", "<u8"), ("packed", "<u8"), ("bits", "u1"), ("has_window", "?")])
-"""A `seek_points.Point` as it stands in the index file."""
+"""A `seek_points.Point` as the index file holds it."""
 
 _LONGEST_JSON_BYTES = 1 << 24
 

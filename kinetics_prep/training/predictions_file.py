@@ -1,4 +1,4 @@
-"""Predictions on disk: a Parquet file, whose columns and metadata stand in `schemas/predictions.json`."""
+"""Predictions on disk: a Parquet file, whose columns and metadata `schemas/predictions.json` describes."""
 
 import json
 from collections.abc import Iterator

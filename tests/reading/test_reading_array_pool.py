@@ -80,8 +80,10 @@ def test_glibc_is_told_how_much_to_keep(monkeypatch):
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    opened = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: opened.append(name) or object())
     array_pool.keep_freed_memory()
+    assert opened == [None]
 
 
 def test_an_array_of_no_bytes_is_an_array():

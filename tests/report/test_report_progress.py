@@ -223,12 +223,16 @@ def test_log_messages_are_shown_with_our_name(capsys):
 
 @pytest.mark.parametrize("error", [OSError, ValueError])
 def test_a_message_to_a_stream_that_has_gone_stops_nothing(monkeypatch, error):
+    tried = []
+
     def write(text):
+        tried.append(text)
         raise error("gone")
 
     monkeypatch.setattr("sys.stderr", io.StringIO())
     monkeypatch.setattr("sys.stderr.write", write)
     progress.Notices().emit(logging.LogRecord("name", logging.WARNING, "path", 1, "message", (), None))
+    assert "message" in tried[0]
 
 
 def test_a_state_has_no_negative_speed_or_time_left():

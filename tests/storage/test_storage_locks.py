@@ -127,7 +127,9 @@ def test_folders_beside_each_other_are_held_at_once(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with exclusive_folder(tmp_path / "a"), exclusive_folder(tmp_path / "b"), exclusive_folder(tmp_path):
-        pass
+        for folder in (tmp_path / "a", tmp_path / "b", tmp_path):
+            with pytest.raises(OtherRecipe), exclusive_folder(folder):
+                pytest.fail("a held folder was given away")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files cannot be counted here")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds description, actions and flags."""
-    parser.description = "Weights files are safetensors: arrays, and what whoever uses them must know."
+    parser.description = "A weights file is a safetensors file: a model's arrays, and the facts that its user needs."
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     convert = actions.add_parser(
         "convert",
