@@ -1,14 +1,12 @@
 """Videos in tar archives: which member of which, byte for byte, without going through an archive twice."""
 
 import collections
-import contextlib
 import gzip
 import hashlib
 import io
 import logging
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import numbered_frames, write_video
+from small_disk import disk_with_room_for
 
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NoRoom, NotFound, TooLarge, UnreadableFile
@@ -741,25 +740,12 @@ def test_an_archive_that_rotted_gives_no_wrong_bytes(opened, tmp_path, where):
         content(archives, plan_row())
 
 
-@contextlib.contextmanager
-def disk_of(size_bytes: int):
-    """No file may become larger, which looks like a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-
-
 def test_a_full_disk_is_said_to_be_full(opened, tmp_path):
     archives = opened(**{"a.tar.gz": gzip.compress(files(abc=noise(500_000)))})
-    with disk_of(100_000), pytest.raises(NoRoom, match="no room to write .*scratch"):
+    with disk_with_room_for(100_000), pytest.raises(NoRoom, match="no room to write .*scratch"):
         content(archives, plan_row())
     assert not list((tmp_path / "scratch/run").iterdir())
-    with disk_of(500), pytest.raises(NoRoom, match="no room to write .*archives"):
+    with disk_with_room_for(500), pytest.raises(NoRoom, match="no room to write .*archives"):
         archive_indexing.rebuild_index(tmp_path / "videos/a.tar.gz", tmp_path / "scratch/archives")
     assert content(archives, plan_row()) == noise(500_000)
 

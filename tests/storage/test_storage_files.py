@@ -1,34 +1,18 @@
 """Files are written whole or not at all, and a full disk is reported with the name of the file."""
 
-import contextlib
 import errno
 import hashlib
 import io
 import json
 import os
-import resource
-import signal
 import stat
 
 import pytest
+from small_disk import disk_with_room_for
 
 from kinetics_prep.errors import NoRoom
 from kinetics_prep.storage import files
 from kinetics_prep.storage.files import atomic_write, is_disk_full, reporting_full_disk, sha256_of, write_json
-
-
-@contextlib.contextmanager
-def disk_with_room_for(size_bytes: int):
-    """Files cannot grow beyond this size: the system reports it as it reports a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-
 
 # Atomic writes
 
