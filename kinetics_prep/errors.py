@@ -54,6 +54,12 @@ class UnknownLabel(ClipError):
     reason, again = "unknown_label", Again.OTHER_ANNOTATIONS
 
 
+class Purged(ClipError):
+    """The clip was taken out of the data set for good, by `kinetics-prep purge`; the message says why."""
+
+    reason, again = "purged", Again.OTHER_ANNOTATIONS
+
+
 class FetchError(ClipError):
     """The video could not be fetched; its content is unknown."""
 
@@ -263,6 +269,7 @@ CLIP_ERRORS = (
     MalformedRow,
     DuplicateRow,
     UnknownLabel,
+    Purged,
     NotFound,
     Removed,
     Terminated,
@@ -326,6 +333,22 @@ class BadOption(RunError):
 
 class OtherRecipe(RunError):
     """The output folder holds the output of another recipe or of other annotations."""
+
+
+class OtherTools(RunError):
+    """Programs or libraries here give other bytes than those that the output folder was prepared with."""
+
+
+class ForeignFolder(RunError):
+    """The output folder holds files that are not of a prepared data set."""
+
+
+class FolderInUse(RunError):
+    """Another run writes to the folder."""
+
+
+class NewerFormat(RunError):
+    """A file was written in a format that only a newer kinetics-prep reads."""
 
 
 class NoRoom(RunError):

@@ -7,9 +7,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from kinetics_prep.beam import runners, stages
-from kinetics_prep.runs import refresh as refresh_run
 from kinetics_prep.runs.job import Job, Resumption
-from kinetics_prep.runs.prepare import PrepareRun, Summary, finish, open_run, reopen_refused, resume_run
+from kinetics_prep.runs.prepare import PrepareRun, Summary, finish, open_run, resume_run
 from kinetics_prep.runs.workers import worker_count
 
 Progress = Callable[[PrepareRun, int], contextlib.AbstractContextManager]
@@ -36,7 +35,6 @@ def prepare_clips(run: PrepareRun, workers: int, options: PipelineOptions) -> No
 def prepare_dataset(job: Job, workers: int, options: PipelineOptions, progress: Progress = _no_progress) -> Summary:
     """Plans a job, prepares its clips and writes its manifest."""
     with open_run(job) as run:
-        reopen_refused(run, job.retry)
         with progress(run, workers):
             prepare_clips(run, workers, options)
         return finish(run)
@@ -46,20 +44,21 @@ def retry(
     request: Resumption, workers: int | None, options: PipelineOptions, progress: Progress = _no_progress
 ) -> Summary:
     """Tries again what a folder's ledgers say was refused for some reasons, and finishes what is not done yet."""
-    with resume_run(request.output, request.fetching, request.hardware, ask_again=request.reasons) as run:
-        reopen_refused(run, request.reasons)
-        workers = worker_count(workers, run.context.recipe.engine)
-        with progress(run, workers):
-            prepare_clips(run, workers, options)
-        return finish(run)
+    return _try_again(request, workers, options, progress, needs_complete=False)
 
 
 def refresh(
     request: Resumption, workers: int | None, options: PipelineOptions, progress: Progress = _no_progress
-) -> refresh_run.Outcome:
-    """Searches once more for what a folder lacks, and puts what it finds into shards of its own."""
-    with refresh_run.open_search(request.output, request.reasons, request.fetching, request.hardware) as search:
-        workers = worker_count(workers, search.run.context.recipe.engine)
-        with progress(search.run, workers):
-            prepare_clips(search.run, workers, options)
-        return refresh_run.finish(search)
+) -> Summary:
+    """Searches once more for what a finished folder lacks."""
+    return _try_again(request, workers, options, progress, needs_complete=True)
+
+
+def _try_again(
+    request: Resumption, workers: int | None, options: PipelineOptions, progress: Progress, needs_complete: bool
+) -> Summary:
+    with resume_run(request, needs_complete) as run:
+        workers = worker_count(workers, run.context.recipe.engine)
+        with progress(run, workers):
+            prepare_clips(run, workers, options)
+        return finish(run)

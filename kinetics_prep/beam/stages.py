@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,16 +25,25 @@ class EachClip(beam.DoFn):
 
     Decoding, flow and image codecs release the GIL, so threads use all cores, and a bundle's
     elements do not wait for the slowest. An error in one stops the pipeline.
+
+    Args:
+      workers: threads of a process. A runner may have many bundles at a time, each with a DoFn of its own: all of them
+        share one pool.
+      run_id: tells the pools of runs in one process apart.
+      check: called once for each DoFn before its first element; what it raises stops the pipeline.
     """
 
-    def __init__(self, call: Callable[[Any], Any], workers: int):
-        self._call, self._workers = call, workers
+    def __init__(self, call: Callable[[Any], Any], workers: int, run_id: str, check: Callable[[], None] | None = None):
+        self._call, self._workers, self._run_id, self._check = call, workers, run_id, check
 
     def setup(self) -> None:
-        self._pool = concurrent.futures.ThreadPoolExecutor(self._workers, "clip")
+        if self._check is not None:
+            self._check()
+        self._pool = _pool(self._run_id, self._workers)
+        self._running: set[concurrent.futures.Future] = set()
 
     def start_bundle(self) -> None:
-        self._running: set[concurrent.futures.Future] = set()
+        self._running = set()
 
     def process(self, element: Any) -> Iterator[Any]:
         self._running.add(self._pool.submit(self._call, element))
@@ -48,12 +58,26 @@ class EachClip(beam.DoFn):
         self._running = set()
 
     def teardown(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for future in self._running:  # left by a bundle that failed
+            future.cancel()
+
+
+_OPENING = threading.Lock()
+
+
+def _pool(run_id: str, workers: int) -> concurrent.futures.ThreadPoolExecutor:
+    with _OPENING:
+        return _pool_of_run(run_id, workers)
+
+
+@functools.lru_cache(maxsize=1)
+def _pool_of_run(run_id: str, workers: int) -> concurrent.futures.ThreadPoolExecutor:
+    return concurrent.futures.ThreadPoolExecutor(workers, "clip")
 
 
 @dataclasses.dataclass
 class PendingShards(beam.PTransform):
-    """The shards without a marker, as (part, number)."""
+    """The shards without a marker, as (part, number, keys of the objects that there are)."""
 
     run: PrepareRun
 
@@ -62,15 +86,15 @@ class PendingShards(beam.PTransform):
         return begin | beam.Create([self.run]) | beam.FlatMap(pending_shards)
 
 
-def pending_shards(run: PrepareRun) -> Iterator[tuple[str, int]]:
-    """(name of the part, number) of each shard that is not committed."""
-    for part, shard in run.pending():
-        yield part.name, shard
+def pending_shards(run: PrepareRun) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    """(name of the part, number, keys of its objects) of each shard that is not committed."""
+    for part, shard, keys in run.pending():
+        yield part.name, shard, keys
 
 
 @dataclasses.dataclass
 class MissingRows(beam.PTransform):
-    """(part, shard) -> (part, row) for each row of it that has no sound object yet."""
+    """(part, shard, keys of objects) -> (part, row) for each row of it that has no sound object yet."""
 
     run: PrepareRun
 
@@ -79,22 +103,26 @@ class MissingRows(beam.PTransform):
 
 
 def _by_name(run: PrepareRun) -> dict[str, Part]:
-    return {part.name: part for part in run.parts}
+    return {part.name: part for part in (*run.parts, *run.searches)}
 
 
-def repair_shard(parts: dict[str, Part], name: str, shard: int) -> list[tuple[str, PlanRow]]:
+def repair_shard(
+    parts: dict[str, Part], name: str, shard: int, keys: tuple[str, ...] = ()
+) -> list[tuple[str, PlanRow]]:
     """Removes damaged objects of a shard, and assembles it if no row lacks an object.
 
     Damage is removed here, before any row is worked on, so that no other worker counts on an
     object that is about to go.
 
+    Args:
+      keys: of the shard's objects.
+
     Returns:
       (part, row) of each row that is to be prepared.
     """
     part = parts[name]
-    rows = rows_of(part, shard)
-    objects.remove_damaged(path for path in (objects.find_object(part, row) for row in rows) if path is not None)
-    missing = objects.missing_rows(part, rows)
+    sound = objects.remove_damaged(part.store, keys)
+    missing = [row for row in rows_of(part, shard) if part.object_key(row) not in sound]
     if not missing:
         shards.assemble(part, shard)
     return [(name, row) for row in missing]
@@ -109,7 +137,8 @@ class PrepareClips(beam.PTransform):
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         call = functools.partial(prepare_element, _by_name(self.run), self.run.context)
-        return rows | beam.ParDo(EachClip(call, self.workers))
+        context = self.run.context
+        return rows | beam.ParDo(EachClip(call, self.workers, context.run_id, context.expect_tools))
 
 
 def prepare_element(parts: dict[str, Part], context: RunContext, element: tuple[str, PlanRow]) -> tuple[str, int]:

@@ -192,6 +192,10 @@ def _add_workers(run: Flags) -> None:
         "a GPU computes the flow, so that decoding runs ahead of it"
     )  # fmt: skip
     run.add_argument(
+        "--accept-tools", action="store_true", help="go on although ffmpeg, Pillow or another library here gives other "
+        "bytes than those that began the folder; noted in recipe.json and the ledger"
+    )  # fmt: skip
+    run.add_argument(
         "--gpus",
         type=indices,
         default=(),

@@ -36,6 +36,7 @@ def job_from(arguments: argparse.Namespace) -> Job:
         recipe=recipe,
         retry=arguments.retry,
         hardware=hardware_from(arguments),
+        accept_tools=arguments.accept_tools,
     )
 
 
@@ -113,6 +114,7 @@ def resumption_from(arguments: argparse.Namespace, reasons: tuple[str, ...]) -> 
         reasons=arguments.reason or reasons,
         fetching=fetching_from(arguments, short_side=256),
         hardware=hardware_from(arguments),
+        accept_tools=arguments.accept_tools,
     )
 
 

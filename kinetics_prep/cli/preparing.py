@@ -33,11 +33,11 @@ def load_beam(beam_flags: list[str]) -> tuple[ModuleType, Any]:
 @contextlib.contextmanager
 def progress(run: PrepareRun, workers: int) -> Iterator[None]:
     """Says what is prepared and how, and shows a progress bar."""
-    splits = ", ".join(f"{part.split} {part.rows}" for part in run.parts if not part.refresh)
+    splits = ", ".join(f"{part.split} {part.rows}" for part in run.searches or run.parts if not part.refresh)
     print("\n".join(run.annotations), end="\n" if run.annotations else "", file=sys.stderr)
     how = f"{_describe(run.context.recipe)}, {workers} {'clip' if workers == 1 else 'clips'} at a time"
-    what = "to look for again" if run.parts and run.parts[0].is_search else "rows"
-    print(f"{run.layout.output}: {splits or 0} {what}, {len(run.labels)} classes; {how}", file=sys.stderr)
+    what = "to look for again" if run.searches else "rows"
+    print(f"{run.store.place}: {splits or 0} {what}, {len(run.labels)} classes; {how}", file=sys.stderr)
     done_already = sum(run.count_rows().values())
     with Progress(total=run.rows, done_already=done_already, count=run.count_rows):
         yield
@@ -55,6 +55,8 @@ def print_summary(output: Path, summary: Summary, start: float, allowed: tuple[f
       allowed: as in `exit_code`.
     """
     spent = format_duration(time.monotonic() - start)
+    if summary.outcome is not None:
+        print(f"{output}: {summary.outcome}")
     print(f"{output}: {summary}; {format_bytes(summary.bytes)} in {spent}")
     again = f"why: {output}/ledger; to try again: kinetics-prep retry or refresh {output}"
     return exit_code(summary.rows, summary.refused_rows, allowed, output, again)

@@ -80,7 +80,7 @@ def train_job_from(arguments: argparse.Namespace, recipe: TrainRecipe) -> "Train
 def _validation(arguments: argparse.Namespace) -> str | None:
     if arguments.validation != "auto":
         return None if arguments.validation == "none" else arguments.validation
-    there = manifest.read(Layout(arguments.data))["splits"]
+    there = manifest.read(Layout(arguments.data).store)["splits"]
     return "val" if "val" in there and arguments.split != "val" else None
 
 

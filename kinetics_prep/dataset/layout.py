@@ -1,98 +1,45 @@
-"""Where everything is in an output folder.
+"""Where everything is in an output folder, as keys of its store.
 
 OUTPUT/
   dataset.json  labels.txt  recipe.json     what it is
   tfrecord/train-00000-of-00002.tfrecord    the shards
   parquet/train-00000-of-00002.parquet
   ledger/train-00000-of-00002.parquet       what became of each row
+  state.json                                the mark that the folder is ours; what is under way
   sources.json                              where videos are searched
+  purged.json                               what was taken out for good, and why
   plan/train.parquet                        which row goes into which shard
   markers/train-00000-of-00002.json         written last: this shard is complete
-  */train-refresh1-00000-of-00001.*         clips found later; see runs/refresh.py
-  .work/                                    objects of clips until their shard is written; removed at the end
+  */train-refresh1-00000-of-00001.*         clips found later; see rounds.py
+  .work/                                    lease, scratch, objects of clips until their shard is written; then removed
 """
 
 import dataclasses
 import re
 from pathlib import Path
 
+from kinetics_prep.storage.folder_store import FolderStore
+
+MANIFEST = "dataset.json"
+LABELS = "labels.txt"
+RECIPE = "recipe.json"
+SOURCES = "sources.json"
+STATE = "state.json"
+PURGED = "purged.json"
+WORK = ".work"
+
 _PART = re.compile(r"(?P<split>train|val|test)(?:-refresh(?P<refresh>[1-9]\d{0,5}))?")
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Paths in an output folder."""
-
-    output: Path
-
-    @property
-    def manifest(self) -> Path:
-        """What the folder holds, once it is complete."""
-        return self.output / "dataset.json"
-
-    @property
-    def labels(self) -> Path:
-        """The label map."""
-        return self.output / "labels.txt"
-
-    @property
-    def recipe(self) -> Path:
-        """Settings and versions."""
-        return self.output / "recipe.json"
-
-    @property
-    def sources(self) -> Path:
-        """Where videos are searched."""
-        return self.output / "sources.json"
-
-    @property
-    def plans(self) -> Path:
-        """The folder of plans."""
-        return self.output / "plan"
-
-    @property
-    def markers(self) -> Path:
-        """The folder of markers."""
-        return self.output / "markers"
-
-    @property
-    def work(self) -> Path:
-        """Files of a run that is not finished."""
-        return self.output / ".work"
-
-    @property
-    def scratch(self) -> Path:
-        """Files that do not have their final name yet."""
-        return self.work / "tmp"
-
-    def plan(self, part: str) -> Path:
-        """The plan of a part."""
-        return self.plans / f"{part}.parquet"
-
-    def objects(self, part: str, shard: int) -> Path:
-        """The folder of a shard's clip objects."""
-        return self.work / part / f"{shard:05d}"
-
-    def shard(self, name: str, suffix: str) -> Path:
-        """A shard's data in one format."""
-        return self.output / suffix / f"{name}.{suffix}"
-
-    def ledger(self, name: str) -> Path:
-        """A shard's ledger."""
-        return self.output / "ledger" / f"{name}.parquet"
-
-    def marker(self, name: str) -> Path:
-        """A shard's marker."""
-        return self.markers / f"{name}.json"
-
-    def relative(self, path: Path) -> str:
-        """A path as files in the folder name it."""
-        return path.relative_to(self.output).as_posix()
-
-
 def part_name(split: str, refresh: int) -> str:
-    """The name of a part: a split as first planned (`refresh` 0), or what the refresh of that number found."""
+    """The name of a part: a split as first planned (`refresh` 0), or what the search of that number found."""
     return f"{split}-refresh{refresh}" if refresh else split
+
+
+def split_part_name(name: str) -> tuple[str, int] | None:
+    """(split, number of the search) of a part's name; None if it is not one."""
+    match = _PART.fullmatch(name)
+    return (match["split"], int(match["refresh"] or 0)) if match else None
 
 
 def shard_name(part: str, shard: int, shards: int) -> str:
@@ -100,12 +47,57 @@ def shard_name(part: str, shard: int, shards: int) -> str:
     return f"{part}-{shard:05d}-of-{shards:05d}"
 
 
-def list_parts(layout: Layout) -> list[tuple[str, int]]:
-    """(split, number of the refresh) of each plan in a folder; 0 is the plan of the first run."""
-    names = (_PART.fullmatch(path.stem) for path in layout.plans.glob("*.parquet"))
-    return sorted((name["split"], int(name["refresh"] or 0)) for name in names if name)
+def plan_key(part: str) -> str:
+    """The plan of a part."""
+    return f"plan/{part}.parquet"
 
 
-def is_refreshing(layout: Layout) -> bool:
-    """Whether a refresh was begun and is not finished."""
-    return any(layout.work.glob("look-*.parquet"))
+def search_plan_key(split: str) -> str:
+    """The plan of the rows of a split that are searched once more."""
+    return f"{WORK}/search/{split}.parquet"
+
+
+def objects_prefix(epoch: int, part: str | None = None) -> str:
+    """Where the objects of an epoch's clips are, or of one part."""
+    return f"{WORK}/objects/{epoch:06d}/" + (f"{part}/" if part else "")
+
+
+def data_key(name: str, suffix: str) -> str:
+    """A shard's data in one format."""
+    return f"{suffix}/{name}.{suffix}"
+
+
+def ledger_key(name: str) -> str:
+    """A shard's ledger."""
+    return f"ledger/{name}.parquet"
+
+
+def marker_key(name: str) -> str:
+    """A shard's marker."""
+    return f"markers/{name}.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Paths in an output folder on this machine, for readers."""
+
+    output: Path
+
+    @property
+    def store(self) -> FolderStore:
+        """The folder's store, for reading."""
+        return FolderStore(self.output)
+
+    @property
+    def manifest(self) -> Path:
+        """What the folder holds, once it is complete."""
+        return self.output / MANIFEST
+
+    @property
+    def labels(self) -> Path:
+        """The label map."""
+        return self.output / LABELS
+
+    def plan(self, part: str) -> Path:
+        """The plan of a part."""
+        return self.output / plan_key(part)

@@ -4,82 +4,85 @@ It is made from the markers alone, so it claims nothing that the shards do not h
 """
 
 import collections
-import json
-import re
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jsonschema
 
 from kinetics_prep import schemas
-from kinetics_prep.dataset import recipe_file, tools
+from kinetics_prep.dataset import documents, layout, purged, recipe_file, tools
 from kinetics_prep.dataset.labels import read_labels
-from kinetics_prep.dataset.layout import Layout, list_parts, part_name
-from kinetics_prep.dataset.markers import read_marker
-from kinetics_prep.dataset.part import Part
+from kinetics_prep.dataset.markers import committed_shards, read_marker
+from kinetics_prep.dataset.part import Part, list_parts
+from kinetics_prep.dataset.state import State
 from kinetics_prep.errors import CorruptShard, IncompleteShard
-from kinetics_prep.storage.files import sha256_of, write_json
+from kinetics_prep.storage.store import Store
 
 
-def build(layout: Layout) -> dict[str, Any]:
+def build(store: Store, current: State) -> dict[str, Any]:
     """The manifest of every split that is complete.
 
     Raises:
       CorruptShard: if a marker, recipe.json or labels.txt is damaged.
     """
-    recipe = recipe_file.read(layout.recipe)
-    refreshes: dict[str, list[int]] = collections.defaultdict(list)
-    for split, refresh in list_parts(layout):
-        refreshes[split].append(refresh)
-    splits = {split: _split(layout, split, numbers) for split, numbers in refreshes.items()}
+    recipe = recipe_file.read(store)
+    if recipe is None:
+        raise CorruptShard(f"{store.place} holds no {layout.RECIPE}")
+    committed = committed_shards(store)
+    parts: dict[str, list[Part]] = collections.defaultdict(list)
+    for part in list_parts(store, current, recipe):
+        parts[part.split].append(part)
+    splits = {split: _split(store, current, split_parts, committed) for split, split_parts in parts.items()}
     content = {
-        "version": 1,
-        "recipe": recipe["recipe"],
-        "digest": recipe["digest"],
-        "versions": recipe["versions"],
+        "version": documents.VERSION,
+        "recipe": dict(recipe.settings),
+        "digest": recipe.digest,
+        "versions": dict(recipe.tools[0].versions) if recipe.tools else {},
+        "fingerprints": [entry.fingerprint for entry in recipe.tools],
         "provenance": tools.provenance(),
-        "labels": {"path": "labels.txt", "count": len(read_labels(layout)), "sha256": sha256_of(layout.labels)},
+        "labels": {"path": layout.LABELS, "count": len(read_labels(store)), "sha256": _labels_sha256(store)},
+        "purged": len(purged.read(store).because),
         "splits": {split: entry for split, entry in splits.items() if entry is not None},
     }
     schemas.validate(content, "dataset")
     return content
 
 
-def _split(layout: Layout, split: str, refreshes: list[int]) -> dict[str, Any] | None:
-    """The entry of a split, None if a shard is missing. A refresh that is not complete does not count yet."""
-    markers = {refresh: _markers(layout, part_name(split, refresh)) for refresh in refreshes}
-    if not markers.get(0):
+def _labels_sha256(store: Store) -> str:
+    return hashlib.sha256(store.read(layout.LABELS)).hexdigest()
+
+
+def _split(store: Store, current: State, parts: Sequence[Part], committed: frozenset[str]) -> dict[str, Any] | None:
+    """The entry of a split, None if a shard is missing."""
+    names = [[part.shard_name(shard) for shard in range(part.shards)] for part in parts]
+    if not committed.issuperset(name for part_names in names for name in part_names):
         return None
-    complete = {refresh: part for refresh, part in markers.items() if part}
-    every = [marker for part in complete.values() for marker in part]
+    markers = [[read_marker(store, name) for name in part_names] for part_names in names]
+    every = [marker for part_markers in markers for marker in part_markers]
     refused = sum((collections.Counter(marker["refused"]) for marker in every), collections.Counter())
-    plans = [_plan(layout, split, refresh, part) for refresh, part in complete.items()]
+    plans = [_plan(current, part) for part in parts]
     return {
         **plans[0],
         "rows": sum(marker["rows"] for marker in every),
         "written": sum(marker["written"] for marker in every),
         "refused": dict(sorted(refused.items())),
         **({"refreshes": plans[1:]} if plans[1:] else {}),
-        "shards": [_shard(refresh, marker) for refresh, part in complete.items() for marker in part],
+        "shards": [
+            _shard(part, marker) for part, part_markers in zip(parts, markers, strict=True) for marker in part_markers
+        ],
     }
 
 
-def _markers(layout: Layout, part: str) -> list[dict]:
-    """The markers of a part in the order of its shards; none if a shard is missing."""
-    name = re.compile(re.escape(part) + r"-\d+-of-\d+")  # a split's name begins those of its refreshes
-    paths = sorted(path for path in layout.markers.glob(f"{part}-*.json") if name.fullmatch(path.stem))
-    markers = [read_marker(path) for path in paths]
-    return markers if markers and len(markers) == markers[0]["of"] else []
+def _plan(current: State, part: Part) -> dict[str, Any]:
+    entry = current.plans[part.name]
+    content = {"plan": part.plan, "plan_sha256": entry.sha256, "plan_file_sha256": entry.file_sha256}
+    return content | ({"refresh": part.refresh} if part.refresh else {})
 
 
-def _plan(layout: Layout, split: str, refresh: int, markers: list[dict]) -> dict[str, str]:
-    path = layout.plan(part_name(split, refresh))
-    return {"plan": layout.relative(path), "plan_sha256": markers[0]["plan_sha256"]}
-
-
-def _shard(refresh: int, marker: dict) -> dict[str, Any]:
-    entry = {key: marker[key] for key in ("shard", "written", "files", "ledger")}
-    return entry | ({"refresh": refresh} if refresh else {})
+def _shard(part: Part, marker: dict[str, Any]) -> dict[str, Any]:
+    entry = {key: marker[key] for key in ("shard", "written", "files", "ledger", "ledger_sha256")}
+    return entry | ({"refresh": part.refresh} if part.refresh else {})
 
 
 def check_complete(parts: Iterable[Part], content: dict[str, Any]) -> None:
@@ -92,28 +95,34 @@ def check_complete(parts: Iterable[Part], content: dict[str, Any]) -> None:
         entry = content["splits"].get(part.split)
         if entry is None:
             missing = [part.shard_name(shard) for shard in range(part.shards) if not part.is_committed(shard)]
-            raise IncompleteShard(f"{len(missing)} of {part.shards} shards are missing, such as {missing[0]}")
+            raise IncompleteShard(f"{len(missing)} of {part.shards} shards are missing, such as {missing[:1]}")
         done = entry["written"] + sum(entry["refused"].values())
         if not part.refresh and not part.rows == entry["rows"] == done:
             raise IncompleteShard(f"{part.split}: {part.rows} rows are planned and {done} are written or refused")
 
 
-def write(layout: Layout, content: dict[str, Any]) -> None:
-    """Writes dataset.json."""
-    write_json(layout.manifest, content, layout.scratch)
+def write(store: Store, content: dict[str, Any]) -> None:
+    """Writes dataset.json, unless it says the same already."""
+    try:
+        if store.read(layout.MANIFEST) == documents.encode(content):
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    documents.write(store, layout.MANIFEST, content)
 
 
-def read(layout: Layout) -> dict[str, Any]:
+def read(store: Store) -> dict[str, Any]:
     """Reads dataset.json.
 
     Raises:
       CorruptShard: if it is missing or not a manifest.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
     try:
-        content = json.loads(layout.manifest.read_text("utf-8"))
+        content = documents.read(store, layout.MANIFEST)
         schemas.validate(content, "dataset")
     except (FileNotFoundError, NotADirectoryError):
-        raise CorruptShard(f"{layout.output} holds no dataset.json: not prepared, or not finished") from None
-    except (ValueError, jsonschema.ValidationError) as error:
-        raise CorruptShard(f"{layout.manifest} is not a manifest: {getattr(error, 'message', error)}") from None
+        raise CorruptShard(f"{store.place} holds no {layout.MANIFEST}: not prepared, or not finished") from None
+    except jsonschema.ValidationError as error:
+        raise CorruptShard(f"{store.place}/{layout.MANIFEST} is not a manifest: {error.message}") from None
     return content

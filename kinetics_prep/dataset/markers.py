@@ -1,48 +1,66 @@
 """Markers: the file that says a shard is complete, with counts and checksums. It is written last."""
 
 import functools
-import json
-from pathlib import Path
+from typing import Any
 
 import jsonschema
 
 from kinetics_prep import schemas
-from kinetics_prep.dataset import ledger
-from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.dataset import documents, layout
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.storage.files import write_json
+from kinetics_prep.storage.store import Store
 
 
-def write_marker(layout: Layout, name: str, marker: dict) -> None:
-    """Writes the marker of a shard."""
-    schemas.validate(marker, "marker")
-    write_json(layout.marker(name), marker, layout.scratch)
+def encode(marker: dict[str, Any]) -> bytes:
+    """The marker of a shard as its file holds it."""
+    schemas.validate({"version": documents.VERSION, **marker}, "marker")
+    return documents.encode(marker)
 
 
-def read_marker(path: Path) -> dict:
+def create_marker(store: Store, name: str, marker: dict[str, Any]) -> bool:
+    """Commits a shard. Returns False if it was committed already."""
+    return store.create(layout.marker_key(name), encode(marker))
+
+
+def replace_marker(store: Store, name: str, marker: dict[str, Any]) -> None:
+    """Writes the marker of a committed shard anew: its ledger has changed."""
+    store.put(layout.marker_key(name), encode(marker))
+
+
+def read_marker(store: Store, name: str) -> dict[str, Any]:
     """Reads a shard's marker.
 
     Raises:
       FileNotFoundError: if there is none.
       CorruptShard: if the file is not a marker.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
+    key = layout.marker_key(name)
+    marker = documents.read(store, key)
     try:
-        marker = json.loads(path.read_text("utf-8"))
         schemas.validate(marker, "marker")
-    except (ValueError, jsonschema.ValidationError) as error:
-        raise CorruptShard(f"{path} is not a marker: {getattr(error, 'message', error)}") from None
+    except jsonschema.ValidationError as error:
+        raise CorruptShard(f"{store.place}/{key} is not a marker: {error.message}") from None
     return marker
 
 
-def committed_counts(path: Path) -> dict[str, int] | None:
-    """Rows of a committed shard by status, None if it is not committed. Each marker is read once."""
+def is_committed(store: Store, name: str) -> bool:
+    """Whether a shard has its marker."""
     try:
-        return _counts(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        return None
+        with store.local(layout.marker_key(name)):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def committed_shards(store: Store) -> frozenset[str]:
+    """The names of all committed shards, by one listing."""
+    names = (entry.key.removeprefix("markers/") for entry in store.list("markers/") if entry.bytes)
+    return frozenset(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
 @functools.lru_cache(maxsize=100_000)
-def _counts(path: Path, written_ns: int) -> dict[str, int]:
-    marker = read_marker(path)
-    return {ledger.WRITTEN: marker["written"], ledger.REFUSED: sum(marker["refused"].values())}
+def counts(store: Store, name: str) -> tuple[int, int]:
+    """(written, refused) of a committed shard. Each marker is read once: for progress."""
+    marker = read_marker(store, name)
+    return marker["written"], sum(marker["refused"].values())

@@ -1,93 +1,98 @@
-"""Clip objects: what became of a row, as a file of its own until its shard is written.
+"""Clip objects: what became of a row, as an object of its own until its shard is written.
 
-A clip is the unit of work. When it is done, its ledger row and its record, if there is one, are
-written to one file, whose name says the status. A shard is assembled from these files when each of
-its rows has one.
+A clip is the unit of work. When it is done, its ledger row and its record, if there is one, are written as one object.
+It is created, never replaced: whoever comes second, with whatever outcome, throws its own away. So each row has one
+outcome, and a shard is a function of objects that do not change.
 """
 
-import contextlib
 import json
-import os
-import shutil
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 from kinetics_prep.annotations.planned import PlanRow
-from kinetics_prep.dataset import ledger
-from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.dataset import layout, ledger
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.dataset.part import Part
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import tfrecord
-from kinetics_prep.storage.files import atomic_write
+from kinetics_prep.storage.store import Store
 
 
-def write_object(part: Part, row: PlanRow, ledger_row: LedgerRow, record: bytes | None) -> None:
-    """Writes a clip's object: its ledger row, and its record if it has one.
+def create_object(part: Part, row: PlanRow, ledger_row: LedgerRow, record: bytes | None) -> bool:
+    """Writes a clip's object: its ledger row, and its record if it has one. Returns False if the row had an object."""
+    key = part.object_key(row)
+    is_mine = part.store.create(key, encode(ledger_row, record))
+    if is_mine and part.is_committed(row.shard):  # it was assembled meanwhile, from the objects of others
+        part.store.delete(key)
+    return is_mine
 
-    It is not forced to disk: after a power cut its checksums tell, and the clip is done again.
-    """
+
+def encode(ledger_row: LedgerRow, record: bytes | None) -> bytes:
+    """The content of an object."""
     payloads = [json.dumps(ledger_row.as_dict()).encode()] + ([record] if record is not None else [])
-    with atomic_write(part.object(row, ledger_row.status), part.layout.scratch, durable=False) as temporary:
-        tfrecord.write_bytes(temporary, payloads)
+    return b"".join(map(tfrecord.pack, payloads))
 
 
-def read_object(path: Path) -> tuple[LedgerRow, bytes | None]:
+def read_object(store: Store, key: str) -> tuple[LedgerRow, bytes | None]:
     """Reads a clip's object.
 
     Raises:
       FileNotFoundError: if there is none.
       CorruptShard: if it is damaged.
     """
-    payloads = list(tfrecord.read_bytes(path))
-    try:
-        ledger_row = LedgerRow(**json.loads(payloads[0]))
-    except (IndexError, ValueError, TypeError) as error:  # TypeError: of a version with other ledger columns
-        raise CorruptShard(f"{path} is not the object of a clip: {error!r}") from None
+    with store.local(key) as path:
+        payloads = list(tfrecord.read_bytes(path))
+    ledger_row = _ledger_row(store, key, payloads)
+    records, status = len(payloads) - 1, ledger_row.status
+    if records != (1 if status == ledger.WRITTEN else 0):
+        raise CorruptShard(f"{store.place}/{key} holds {records} records of a clip that is {status}")
     return ledger_row, payloads[1] if len(payloads) > 1 else None
 
 
-def find_object(part: Part, row: PlanRow) -> Path | None:
-    """The object of a row, of whichever status; None if there is none.
+def read_ledger_row(store: Store, key: str) -> LedgerRow:
+    """Reads the ledger row of a clip's object, and nothing else of it.
 
-    Two workers that did the same row may have come to two statuses; the written one counts.
+    Raises:
+      FileNotFoundError: if there is none.
+      CorruptShard: if it is damaged.
     """
-    paths = (part.object(row, status) for status in ledger.STATUSES)
-    return next((path for path in paths if path.exists()), None)
+    with store.local(key) as path:
+        return _ledger_row(store, key, [payload for payload, _ in zip(tfrecord.read_bytes(path), range(1))])
 
 
-def missing_rows(part: Part, rows: Iterable[PlanRow]) -> list[PlanRow]:
-    """Those of some rows that have no object."""
-    return [row for row in rows if find_object(part, row) is None]
-
-
-def count_objects(layout: Layout, part: str, shard: int) -> dict[str, int]:
-    """How many of a shard's rows have an object, by status. Reads names only."""
-    names: list[tuple[str, str, str]] = []
-    with contextlib.suppress(FileNotFoundError):
-        names = [entry.name.rpartition(".") for entry in os.scandir(layout.objects(part, shard))]
-    indices = {status: {index for index, _, suffix in names if suffix == status} for status in ledger.STATUSES}
-    written = indices[ledger.WRITTEN]
-    return {ledger.WRITTEN: len(written), ledger.REFUSED: len(indices[ledger.REFUSED] - written)}
-
-
-def remove_damaged(paths: Iterable[Path]) -> None:
-    """Removes objects that do not read back, so that their rows are done again. Skips paths without a file."""
-    for path in paths:
-        if _is_damaged(path):
-            path.unlink(missing_ok=True)
-
-
-def _is_damaged(path: Path) -> bool:
+def _ledger_row(store: Store, key: str, payloads: list[bytes]) -> LedgerRow:
     try:
-        read_object(path)
-    except FileNotFoundError:  # none was written, or another worker assembled the shard
-        return False
-    except CorruptShard:
-        return True
-    return False
+        return LedgerRow.from_cells(json.loads(payloads[0]))
+    except (IndexError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptShard(f"{store.place}/{key} is not the object of a clip: {error!r:.200}") from None
 
 
-def remove_objects(part: Part, shard: int) -> None:
-    """Removes the objects of a shard."""
-    shutil.rmtree(part.layout.objects(part.name, shard), ignore_errors=True)
+def list_objects(store: Store, epoch: int) -> Iterator[tuple[str, str]]:
+    """(prefix of the shard's objects, key) of every object of an epoch, by one listing."""
+    for entry in store.list(layout.objects_prefix(epoch)):
+        if entry.bytes:
+            yield entry.key.rpartition("/")[0] + "/", entry.key
+
+
+def existing_objects(part: Part, shard: int) -> frozenset[str]:
+    """The keys of a shard's objects, by one listing."""
+    return frozenset(entry.key for entry in part.store.list(part.objects_prefix(shard)) if entry.bytes)
+
+
+def remove_damaged(store: Store, keys: Iterable[str]) -> frozenset[str]:
+    """Removes objects that do not read back, so that their rows are done again. Returns the keys of the sound ones."""
+    sound = set()
+    for key in keys:
+        try:
+            read_object(store, key)
+            sound.add(key)
+        except FileNotFoundError:  # another worker assembled the shard
+            pass
+        except CorruptShard:
+            store.delete(key)
+    return frozenset(sound)
+
+
+def remove_objects(store: Store, prefix: str) -> None:
+    """Removes all objects below a prefix."""
+    for entry in list(store.list(prefix)):
+        store.delete(entry.key)

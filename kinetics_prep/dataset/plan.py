@@ -9,36 +9,51 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow
-from kinetics_prep.dataset.layout import Layout
-from kinetics_prep.errors import OtherRecipe
+from kinetics_prep.dataset.state import PlanEntry
+from kinetics_prep.errors import CorruptShard, OtherRecipe
 from kinetics_prep.storage import tables
-from kinetics_prep.storage.files import atomic_write
+from kinetics_prep.storage.files import sha256_of
+from kinetics_prep.storage.store import Store
 
 ROW_GROUPS = 1024
 """Of a plan, at most: what Parquet notes of each stays in memory while the plan is written or read."""
 
 
-def write(path: Path, rows: Iterable[PlanRow], shards: int = 1) -> None:
+def write(store: Store, key: str, rows: Iterable[PlanRow], shards: int = 1) -> PlanEntry:
     """Writes a plan, with whole shards in a row group, so that a worker reads no more than it must.
 
     Args:
       shards: how many there are; up to `ROW_GROUPS`, each has a row group of its own.
     """
+    digest = PlanDigest()
+    with store.temporary("plan.parquet") as path:
+        _write_file(path, digest.watch(rows), shards)
+        file_sha256 = sha256_of(path)
+        store.put(key, path)
+    return PlanEntry(digest.rows, digest.sha256(), file_sha256)
+
+
+def _write_file(path: Path, rows: Iterable[PlanRow], shards: int) -> None:
     together = max(1, math.ceil(shards / ROW_GROUPS))
     groups = itertools.groupby(rows, key=lambda row: row.shard // together)
     tables.write(path, "plan", ([columns(row) for row in group] for _, group in groups))
 
 
-def read(path: Path, shard: int | None = None) -> Iterator[PlanRow]:
+def read(store: Store, key: str, shard: int | None = None) -> Iterator[PlanRow]:
     """Reads a plan, or one shard of it, back.
 
     Raises:
-      CorruptShard: if the file is damaged.
+      CorruptShard: if the file is missing or damaged.
     """
-    if shard is None:
-        return map(_plan_row, tables.read(path, "plan"))
-    group = shard // (tables.highest(path, "shard", 0) + 1)
-    return (_plan_row(row) for row in tables.read(path, "plan", group) if row["shard"] == shard)
+    try:
+        with store.local(key) as path:
+            if shard is None:
+                yield from map(_plan_row, tables.read(path, "plan"))
+            else:
+                group = shard // (tables.highest(path, "shard", 0) + 1)
+                yield from (_plan_row(row) for row in tables.read(path, "plan", group) if row["shard"] == shard)
+    except FileNotFoundError:
+        raise CorruptShard(f"{store.place}/{key} is missing") from None
 
 
 def columns(row: PlanRow) -> dict[str, object]:
@@ -78,41 +93,33 @@ class PlanDigest:
         return self._sha256.hexdigest()
 
 
-def digest_of(path: Path) -> PlanDigest:
-    """The digest of a plan on disk.
+def entry_of(store: Store, key: str) -> PlanEntry:
+    """What state.json says of a plan on disk.
 
     Raises:
-      CorruptShard: if the file is damaged.
+      CorruptShard: if the file is missing or damaged.
     """
     digest = PlanDigest()
-    collections.deque(digest.watch(read(path)), maxlen=0)
-    return digest
+    collections.deque(digest.watch(read(store, key)), maxlen=0)
+    with store.local(key) as path:
+        return PlanEntry(digest.rows, digest.sha256(), sha256_of(path))
 
 
-def write_or_check(layout: Layout, split: str, rows: Iterable[PlanRow], shards: int) -> PlanDigest:
-    """Writes the plan of a split, or checks that the one that is there holds the same rows.
-
-    Args:
-      shards: how many the plan has.
+def check_same(store: Store, key: str, rows: Iterable[PlanRow]) -> None:
+    """Checks that the plan on disk holds the same rows.
 
     Raises:
-      OtherRecipe: if the folder holds another plan of this split.
-      CorruptShard: if that plan is damaged.
+      OtherRecipe: if it holds others.
+      CorruptShard: if it is missing or damaged.
     """
-    path, here = layout.plan(split), PlanDigest()
-    if not path.exists():
-        with atomic_write(path, layout.scratch) as temporary:
-            write(temporary, here.watch(rows), shards)
-        return here
-    there = PlanDigest()
-    first_there, first_here = _first_difference(there.watch(read(path)), here.watch(rows))
+    there, here = PlanDigest(), PlanDigest()
+    first_there, first_here = _first_difference(there.watch(read(store, key)), here.watch(rows))
     if there.sha256() != here.sha256():
         raise OtherRecipe(
-            f"{path} plans other rows: {there.rows} there, {here.rows} here; the first to differ is {first_there} "
-            f"there and {first_here} here. A plan never changes: use the same --annotations, --only and --limit to go "
-            "on, or another --output"
+            f"{store.place}/{key} plans other rows: {there.rows} there, {here.rows} here; the first to differ is "
+            f"{first_there} there and {first_here} here. A plan never changes: use the same --annotations, --split, "
+            "--only, --ids, --limit, --labels and --dataset to go on, or another --output"
         )
-    return here
 
 
 def _first_difference(there: Iterable[PlanRow], here: Iterable[PlanRow]) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage.files import sha256_of
+from kinetics_prep.storage.folder_store import FolderStore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,11 @@ class PreparedDataset:
     """In the order of their class ids; empty for an unlabelled test set."""
     manifest: dict[str, Any]
     """The content of dataset.json, described by `schemas/dataset.json`."""
+
+    @property
+    def store(self) -> FolderStore:
+        """The folder, for reading."""
+        return FolderStore(self.folder)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -73,7 +79,7 @@ class PreparedDataset:
           CorruptShard: if a ledger is damaged.
         """
         for entry in self._split(split)["shards"]:
-            yield from ledger.read(self.folder / entry["ledger"])
+            yield from ledger.read(self.store, entry["ledger"])
 
     def _format(self, format: str | None) -> str:
         format = self.formats[0] if format is None else format
@@ -94,7 +100,7 @@ def open_dataset(folder: str | Path) -> PreparedDataset:
       CorruptShard: if the folder holds none, if it is not finished, or if dataset.json and labels.txt disagree.
     """
     layout = Layout(Path(folder))
-    content, labels = manifest.read(layout), read_labels(layout)
+    content, labels = manifest.read(layout.store), read_labels(layout.store)
     if sha256_of(layout.labels) != content["labels"]["sha256"]:
         raise CorruptShard(f"{layout.labels} is not the file that dataset.json knows; class ids may be wrong")
     formats = content["recipe"].get("formats")

@@ -1,16 +1,20 @@
 """How far a folder is, finished or not; what it lost, by reason and class; how it compares with what was published."""
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 from kinetics_prep.annotations import published
 from kinetics_prep.annotations.published import PublishedDataset
-from kinetics_prep.dataset import ledger, plan
-from kinetics_prep.dataset.layout import Layout, list_parts, part_name, shard_name
-from kinetics_prep.dataset.objects import count_objects
-from kinetics_prep.errors import CorruptShard
+from kinetics_prep.dataset import layout, ledger, plan, recipe_file
+from kinetics_prep.dataset.door import open_for_reading
+from kinetics_prep.dataset.markers import committed_shards
+from kinetics_prep.dataset.objects import list_objects, read_ledger_row
+from kinetics_prep.dataset.part import Part, found_later, list_parts
+from kinetics_prep.errors import RETRYABLE, CorruptShard
+from kinetics_prep.storage.store import Store
 
 
 def _counter() -> collections.Counter[str]:
@@ -51,41 +55,55 @@ def read_status(output: Path) -> list[SplitStatus]:
     Raises:
       CorruptShard: if it has none, or something in it cannot be read.
     """
-    layout = Layout(output.absolute())
-    splits = [split for split, refresh in list_parts(layout) if not refresh]
-    if not splits:
-        raise CorruptShard(f"{output} holds no plan: nothing was begun here")
-    statuses = [_split_status(layout, split) for split in splits]
-    labels = {label for status in statuses for label in status.rows_of}
-    for status in statuses:
+    store, state = open_for_reading(output)
+    recipe = recipe_file.read(store)
+    if recipe is None:
+        raise CorruptShard(f"{output} holds no {layout.RECIPE}")
+    statuses = {split: _planned(store, split) for split in state.splits}
+    committed, counts = committed_shards(store), _count_objects(store, state.epoch)
+    for part in list_parts(store, state, recipe):
+        _add_part(statuses[part.split], part, committed, counts)
+    labels = {label for status in statuses.values() for label in status.rows_of}
+    for status in statuses.values():
         # A test list may come without labels; then those of the folder's other splits tell.
         status.published = published.find_candidates(status.rows_of or labels, status.split, status.rows)
-    return statuses
+    return list(statuses.values())
 
 
-def _split_status(layout: Layout, split: str) -> SplitStatus:
+def _planned(store: Store, split: str) -> SplitStatus:
     status = SplitStatus(split)
-    for row in plan.read(layout.plan(split)):
+    for row in plan.read(store, layout.plan_key(split)):
         status.rows += 1
         if row.label is not None:
             status.rows_of[row.label] += 1
-    for part_split, refresh in list_parts(layout):
-        if part_split == split:
-            _add_part(status, layout, part_name(split, refresh))
     return status
 
 
-def _add_part(split_status: SplitStatus, layout: Layout, part: str) -> None:
-    shards = 1 + max((row.shard for row in plan.read(layout.plan(part))), default=-1)
-    for shard in range(shards):
-        name = shard_name(part, shard, shards)
-        if layout.marker(name).exists():
-            for row in ledger.read_columns(layout.ledger(name), "status", "reason", "label"):
-                _add_row(split_status, **row)
+def _count_objects(store: Store, epoch: int) -> dict[str, collections.Counter[str]]:
+    """Objects by the prefix of their shard and by status, by one listing."""
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(_counter)
+    for prefix, key in list_objects(store, epoch):
+        with contextlib.suppress(FileNotFoundError, CorruptShard):  # taken into a shard meanwhile, or to be done again
+            counts[prefix][read_ledger_row(store, key).status] += 1
+    return counts
+
+
+def _add_part(
+    status: SplitStatus, part: Part, committed: frozenset[str], counts: dict[str, collections.Counter[str]]
+) -> None:
+    later = found_later(part)
+    for shard in range(part.shards):
+        name = part.shard_name(shard)
+        if name in committed:
+            columns = "clip_id", "status", "reason", "label"
+            for row in ledger.read_columns(part.store, layout.ledger_key(name), *columns):
+                # While a search is packed, a clip that it found may still be in the ledger that it leaves.
+                if row["reason"] not in RETRYABLE or row["clip_id"] not in later:
+                    _add_row(status, row["status"], row["reason"], row["label"])
         else:
-            counts = count_objects(layout, part, shard)
-            split_status.written += counts[ledger.WRITTEN]
-            split_status.refused += counts[ledger.REFUSED]
+            there = counts.get(part.objects_prefix(shard), _counter())
+            status.written += there[ledger.WRITTEN]
+            status.refused += there[ledger.REFUSED]
 
 
 def _add_row(split: SplitStatus, status: str, reason: str, label: str | None) -> None:

@@ -66,7 +66,7 @@ class ClipIndex:
           CorruptShard: if the folder was not made by kinetics-prep, or its files do not fit together.
         """
         layout = Layout(Path(folder))
-        content = manifest.read(layout)
+        content = manifest.read(layout.store)
         shards = split_entries.find_shards(layout, content, split)
         preparation = split_entries.read_preparation(layout, content["recipe"])
         format = split_entries.choose_format(layout, preparation.formats, format)

@@ -116,7 +116,7 @@ def read_labels(layout: Layout, content: dict) -> LabelMap:
     Raises:
       CorruptShard: if labels.txt cannot be read, or is not the file that dataset.json was made with.
     """
-    labels = label_files.read_labels(layout)
+    labels = label_files.read_labels(layout.store)
     if sha256_of(layout.labels) != content["labels"]["sha256"]:
         raise CorruptShard(f"{layout.labels} is not the file that dataset.json was made with; class ids may be wrong")
     return labels

@@ -35,7 +35,7 @@ def _masked(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def _packed(data: bytes) -> bytes:
+def pack(data: bytes) -> bytes:
     """`data` between its TFRecord header and footer."""
     length = struct.pack("<Q", len(data))
     return b"".join((length, _FOOTER.pack(_masked_crc(length)), data, _FOOTER.pack(_masked_crc(data))))
@@ -47,7 +47,7 @@ def write_bytes(path: Path, payloads: Iterable[bytes]) -> list[int]:
     with open(path, "wb") as file:
         for payload in payloads:
             offsets.append(file.tell())
-            file.write(_packed(payload))
+            file.write(pack(payload))
     return offsets
 
 

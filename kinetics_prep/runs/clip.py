@@ -1,7 +1,7 @@
 """What happens to one clip, from its plan row to its record. No Beam in here; call it in a REPL.
 
     with open_run(Job(...)) as run:
-        row = next(plan.read(run.layout.plan("train")))
+        row = next(plan.read(run.store, plan_key("train")))
         ledger_row, data = prepare_row(row, run.context)
 
 `Record.from_bytes(data)` then has frames and flow.
@@ -15,11 +15,11 @@ from typing import Any
 from kinetics_prep import flow
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
-from kinetics_prep.dataset import ledger, objects, recipe_file, shards, tools
+from kinetics_prep.dataset import ledger, objects, recipe_file, shards
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.dataset.part import Part
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.errors import BY_REASON, ClipError, NotFound, UnreadableFile
+from kinetics_prep.errors import BY_REASON, ClipError, NotFound, Purged, UnreadableFile
 from kinetics_prep.flow.clip_flow import quantized_flow
 from kinetics_prep.media import video
 from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip, Video, clip_notes
@@ -62,6 +62,8 @@ def prepare_row(row: PlanRow, context: RunContext) -> tuple[LedgerRow, bytes | N
     try:
         if isinstance(row, RefusedRow):
             raise BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
+        if (because := context.purged.reason_for(row)) is not None:
+            raise Purged(because, attempts=0)
         data = _prepare(row, context, stopwatch, facts)
         facts |= {"status": ledger.WRITTEN, "record_bytes": len(data)}
     except ClipError as error:
@@ -72,6 +74,7 @@ def prepare_row(row: PlanRow, context: RunContext) -> tuple[LedgerRow, bytes | N
         engine=context.engine_version,
         recipe=context.digest,
         versions=context.versions,
+        fingerprint=context.fingerprint,
         **facts | stopwatch.reading(),
     )
     return ledger_row, data
@@ -100,7 +103,7 @@ def prepare_clip(
     cut = _cut(annotation, source, recipe)
     engine = flow.engine(recipe.engine)
     quantized = quantized_flow(cut.clip, engine, recipe.tvl1, recipe.quantizer, recipe.bound_px, [])
-    digest = recipe_file.digest(recipe, tools.versions(recipe))
+    digest = recipe_file.digest(recipe)
     flow_by = f"{recipe.flow_by}: {engine.version()}"
     origin = encode.Origin(path.name, digest, flow_by, dataclasses.asdict(recipe.tvl1))
     return _encode(cut, quantized, annotation, None, origin, recipe)
@@ -108,11 +111,12 @@ def prepare_clip(
 
 def prepare_and_commit(row: PlanRow, part: Part, context: RunContext) -> None:
     """Prepares a row unless it has an object already, writes its object, and assembles its shard if it was the last."""
-    if objects.find_object(part, row) is None:
+    context.expect_tools()
+    if part.object_key(row) not in objects.existing_objects(part, row.shard):
         if part.is_committed(row.shard):  # asked second: objects go only after their shard's marker is written
             return
         ledger_row, data = prepare_row(row, context)
-        objects.write_object(part, row, ledger_row, data)
+        objects.create_object(part, row, ledger_row, data)
     shards.assemble_if_complete(part, row.shard)
 
 

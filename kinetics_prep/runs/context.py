@@ -2,15 +2,22 @@
 
 import dataclasses
 import functools
+import json
+import socket
 import threading
 import uuid
 from pathlib import Path
 
 import cv2
 
+import kinetics_prep
 from kinetics_prep import flow
+from kinetics_prep.dataset import tools
+from kinetics_prep.dataset.purged import Purged
 from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.errors import OtherTools
 from kinetics_prep.flow import ANY_HARDWARE, FlowEngine, Hardware
+from kinetics_prep.runs.fingerprint import fingerprint
 from kinetics_prep.sources import Fetching, Sources, open_sources
 
 
@@ -20,13 +27,15 @@ class RunContext:
 
     recipe: Recipe
     digest: str
-    """Of the recipe and the tools."""
-    versions: str
-    """Of the tools, as JSON, for the ledger."""
+    """Of the recipe."""
     fetching: Fetching
     scratch: str
     """A folder for downloads that are not kept."""
+    fingerprints: frozenset[str]
+    """Of the tools that may make records of this folder."""
     hardware: Hardware = ANY_HARDWARE
+    purged: Purged = dataclasses.field(default_factory=Purged)
+    """Clips that must not be prepared."""
     run_id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     """Tells runs in one process apart: a folder is listed once a run, not once a process."""
 
@@ -43,6 +52,28 @@ class RunContext:
             return _engine(self.recipe.engine, self.hardware)
 
     @property
+    def versions(self) -> str:
+        """Of this process's tools, as JSON, for the ledger."""
+        return _versions(self.recipe)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of this process's tools."""
+        return fingerprint(self.recipe, self.hardware)
+
+    def expect_tools(self) -> None:
+        """Checks that records made in this process have the bytes that they have elsewhere.
+
+        Raises:
+          OtherTools: if not.
+        """
+        if self.fingerprint not in self.fingerprints:
+            raise OtherTools(
+                f"programs or libraries on {socket.gethostname()} give other bytes than those that started this run: "
+                f"{self.versions}. Install the same there; or start the run there with --accept-tools"
+            )
+
+    @property
     def engine_version(self) -> str:
         """The engine's name and version, for the ledger."""
         return f"{self.recipe.engine}: {self.engine.version()}"
@@ -54,6 +85,11 @@ class RunContext:
 
 
 _OPENING = threading.Lock()
+
+
+@functools.lru_cache(maxsize=4)
+def _versions(recipe: Recipe) -> str:
+    return json.dumps({"kinetics-prep": kinetics_prep.__version__} | tools.versions(recipe))
 
 
 @functools.lru_cache(maxsize=1)

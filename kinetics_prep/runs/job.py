@@ -20,8 +20,10 @@ class Job:
     output: Path
     recipe: Recipe
     retry: tuple[str, ...] = ()
-    """Reasons; `prepare.reopen_refused` has rows refused for them tried again."""
+    """Reasons; rows refused for them are tried again."""
     hardware: Hardware = ANY_HARDWARE
+    accept_tools: bool = False
+    """Whether to go on with programs and libraries that give other bytes."""
 
     def __post_init__(self) -> None:
         check_retryable("--retry", self.retry)
@@ -38,6 +40,8 @@ class Resumption:
     fetching: Fetching
     """Where to search videos; if it names no place, those in sources.json."""
     hardware: Hardware = ANY_HARDWARE
+    accept_tools: bool = False
+    """Whether to go on with programs and libraries that give other bytes."""
 
     def __post_init__(self) -> None:
         check_retryable("--reason", self.reasons)

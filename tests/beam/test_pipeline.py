@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUICK_TVL1, numbered_frames, write_video
+from kinetics_prep.dataset.reopen import reopen
 
 from kinetics_prep.beam import stages
 from kinetics_prep.cli import CANNOT_GO_ON, INTERRUPTED, INVALID, OK, TOO_MANY_REFUSED, main
@@ -22,7 +23,6 @@ from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.dataset.markers import read_marker
 from kinetics_prep.dataset.objects import read_object
 from kinetics_prep.dataset.part import Part
-from kinetics_prep.dataset.reopen import reopen
 from kinetics_prep.flow import ENGINES
 from kinetics_prep.flow.cuda import GPU, TVL1CUDA
 from kinetics_prep.records import SHARD_FORMATS

@@ -2,10 +2,10 @@
 
 import pytest
 import small_dataset
+from kinetics_prep.dataset.reopen import reopen
 from small_dataset import ledger_row
 
 from kinetics_prep.dataset import ledger, objects
-from kinetics_prep.dataset.reopen import reopen
 from kinetics_prep.dataset.shards import assemble
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import tfrecord

@@ -26,6 +26,5 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     graph, beam_options = load_beam(beam_flags)
     resumption = options.resumption_from(arguments, OF_FETCHING)
     with notices():
-        outcome = graph.refresh(resumption, arguments.workers, beam_options, progress)
-    print(f"{arguments.folder}: {outcome}")
-    return print_summary(arguments.folder, outcome.summary, start, None)
+        summary = graph.refresh(resumption, arguments.workers, beam_options, progress)
+    return print_summary(arguments.folder, summary, start, None)

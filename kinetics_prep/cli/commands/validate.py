@@ -6,7 +6,6 @@ from pathlib import Path
 
 from kinetics_prep.cli.exit_codes import INVALID, OK
 from kinetics_prep.dataset import validate
-from kinetics_prep.dataset.layout import Layout
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.report.progress import Progress
 from kinetics_prep.report.text import printable
@@ -25,17 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Prints everything that is wrong with a folder."""
-    folder, layout = arguments.folder, Layout(arguments.folder)
+    folder = arguments.folder
     try:
-        shards = validate.list_shards(layout)
+        opened = validate.open_folder(folder)
     except CorruptShard as error:
         print(f"{folder}: {error}")
         return INVALID
     workers = worker_count(arguments.workers)
-    clips = sum(shard.written for shard in shards)
+    clips = sum(shard.written for shard in opened.shards)
     clips_read: list[int] = []
     with Progress(clips, 0, lambda: {"read back": sum(clips_read)}):
-        found = validate.problems(layout, shards, workers, done=lambda shard: clips_read.append(shard.written))
+        found = validate.problems(opened, workers, done=lambda shard: clips_read.append(shard.written))
         problems = [printable(str(problem)) for problem in found]
     for problem in problems:
         print(problem)
@@ -43,7 +42,5 @@ def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
         print(f"{folder}: {clips} clips read back, nothing wrong")
         return OK
     print(f"{folder}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-    print(
-        "a shard is prepared anew if its file in markers/ is deleted and the same flow command given", file=sys.stderr
-    )
+    print(f"what can be mended: kinetics-prep repair {folder}", file=sys.stderr)
     return INVALID

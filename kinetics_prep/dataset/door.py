@@ -1,0 +1,158 @@
+"""The one door to a prepared folder: every command that writes enters here, every command that reads too.
+
+Entering for writing takes the folder's lease, refuses a folder that is not ours, finishes what a killed run was in the
+middle of, and clears what it left. `state.MAY_FOLLOW` says what each command may do then.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kinetics_prep.dataset import layout, recipe_file, replace, search
+from kinetics_prep.dataset import state as states
+from kinetics_prep.dataset.adopt import adopt, state_of_format_1
+from kinetics_prep.dataset.objects import remove_objects
+from kinetics_prep.dataset.state import State
+from kinetics_prep.errors import BadOption, CorruptShard, ForeignFolder
+from kinetics_prep.storage.folder_store import FolderStore
+from kinetics_prep.storage.lease import hold_lease
+from kinetics_prep.storage.store import Store
+
+_OF_THE_SYSTEM = frozenset({"lost+found", ".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What systems put into folders that are empty for their users."""
+
+_LEFTOVER = re.compile(re.escape(layout.WORK) + r"/objects/(?P<epoch>\d+)/(?:search(?P<search>\d+)-)?")
+
+
+@dataclasses.dataclass
+class OpenFolder:
+    """An output folder that this run alone writes to."""
+
+    store: Store
+    state: State
+    finished: search.Outcome | None = None
+    """What a search came to that a killed run had been packing."""
+
+    def save(self, state: State) -> None:
+        """Writes the folder's state, if it has changed."""
+        if state != self.state:
+            states.write(self.store, state)
+            self.state = state
+
+
+@contextlib.contextmanager
+def open_for_writing(output: Path, creates: bool = False) -> Iterator[OpenFolder]:
+    """Opens a folder for writing; nobody else writes to it until the block ends.
+
+    Args:
+      creates: whether the folder may be new or empty.
+
+    Raises:
+      BadOption: if the folder cannot be made or written to, or nothing was begun in it.
+      ForeignFolder: if it holds files of others.
+      FolderInUse: if another run writes to it.
+      CorruptShard: if its state is damaged.
+    """
+    root = output.absolute()  # workers elsewhere have another working directory
+    try:
+        if creates:
+            root.mkdir(parents=True, exist_ok=True)
+        is_new = _expect_ours(FolderStore(root))
+        if is_new and not creates:
+            raise BadOption(f"{output} holds no {layout.STATE}: nothing was begun here by kinetics-prep flow")
+        with hold_lease(root, layout.WORK) as store:
+            yield _enter(store)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
+
+
+def open_for_reading(output: Path) -> tuple[FolderStore, State]:
+    """The store and the state of a folder, which others may write to meanwhile.
+
+    Raises:
+      CorruptShard: if nothing was begun there, or its state is damaged.
+    """
+    store = FolderStore(output.absolute())
+    state = states.read(store) or state_of_format_1(store)
+    if state is None or not state.plans:
+        raise CorruptShard(f"{output} holds no plan: nothing was begun here")
+    return store, state
+
+
+def _expect_ours(store: FolderStore) -> bool:
+    """Checks that a folder may be written to; returns whether nothing was begun in it.
+
+    Raises:
+      ForeignFolder: if it holds files of others.
+    """
+    try:
+        names = sorted(set(os.listdir(store.root)) - _OF_THE_SYSTEM)
+    except FileNotFoundError:
+        return True
+    if layout.STATE in names:
+        states.read(store)
+        return False
+    others = [name for name in names if name != layout.WORK]
+    work = _names(store.root / layout.WORK)
+    if not others and work <= {"lease", "tmp"}:
+        return True
+    if state_of_format_1(store) is not None:
+        return False
+    raise ForeignFolder(
+        f"--output {store.root} holds files that kinetics-prep did not write, such as {(others or sorted(work))[0]}; "
+        "nothing in it was touched. Choose an empty folder, or one that does not exist yet"
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _enter(store: FolderStore) -> OpenFolder:
+    """Brings a folder into a state to go on from."""
+    current = states.read(store)
+    if current is None:
+        old = state_of_format_1(store)
+        current = State() if old is None else adopt(store, old)
+        states.write(store, current)
+    folder = OpenFolder(store, current)
+    if current.change is not None:
+        folder.state = replace.finish(store)
+    if folder.state.search is not None and folder.state.search.is_packing:
+        folder.finished = finish_packing(folder)
+    clear_leftovers(store, folder.state)
+    return folder
+
+
+def finish_packing(folder: OpenFolder) -> search.Outcome:
+    """Packs what a closed search has found, and returns what it came to."""
+    recipe = recipe_file.read(folder.store)
+    if recipe is None:
+        raise CorruptShard(f"{folder.store.place} holds no {layout.RECIPE}")
+    state, outcome = search.pack(folder.store, folder.state, recipe)
+    folder.save(state)
+    return outcome
+
+
+def clear_leftovers(store: Store, state: State) -> None:
+    """Deletes work files that no longer count."""
+    replace.clear(store)
+    for entry in list(store.list(f"{layout.WORK}/objects/")):
+        match = _LEFTOVER.match(entry.key)
+        serial = int(match["search"] or 0) if match else None
+        is_searched = serial in (0, state.search.serial if state.search else None)
+        if match is None or int(match["epoch"]) != state.epoch or not is_searched or not entry.bytes:
+            store.delete(entry.key)
+    if state.search is None:
+        remove_objects(store, f"{layout.WORK}/search/")

@@ -1,0 +1,96 @@
+"""Replacing many files of a folder at once: all of them, or none, whenever the run is killed.
+
+    with store.temporary("x") as path:            new files are put below .work/new/ under the keys that they will have
+        ...; store.put(staged("plan/train.parquet"), path)
+    commit(store, state, "convert", new_state, moves, deletes)
+    finish(store)                                 moves and deletes; any command does so first if a run was killed here
+
+While files change places there is no dataset.json, so a reader says that the folder is not finished.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kinetics_prep.dataset import documents, layout
+from kinetics_prep.dataset import state as states
+from kinetics_prep.dataset.state import State
+from kinetics_prep.errors import CorruptShard
+from kinetics_prep.storage.store import Store
+
+_NEW = f"{layout.WORK}/new/"
+_LIST = f"{layout.WORK}/new.json"
+
+
+def staged(key: str) -> str:
+    """Where a new file waits for its place."""
+    return _NEW + key
+
+
+def clear(store: Store) -> None:
+    """Deletes new files that a killed run left before it committed them."""
+    for entry in list(store.list(_NEW)):
+        store.delete(entry.key)
+
+
+def commit(
+    store: Store, state: State, kind: str, new_state: State, moves: Sequence[str], deletes: Iterable[str]
+) -> State:
+    """Decides that staged files take their places. Nothing has moved yet; `finish` does it.
+
+    Args:
+      kind: the command that does so, for people.
+      new_state: of the folder, once all is in place.
+      moves: keys of staged files, dataset.json among them if there is a new one.
+      deletes: keys of files that go.
+
+    Returns:
+      The state to go on from: "changing".
+    """
+    moved = set(moves)
+    content = {"state": new_state.to_document(), "moves": list(moves), "deletes": sorted(set(deletes) - moved)}
+    documents.write(store, _LIST, content)
+    changing = dataclasses.replace(state, change={"kind": kind})
+    states.write(store, changing)
+    return changing
+
+
+def finish(store: Store) -> State:
+    """Moves staged files to their places and deletes what goes; again and again if killed. Returns the new state.
+
+    Raises:
+      CorruptShard: if the list of what is to be done is damaged.
+    """
+    new_state, moves, deletes = _read_list(store)
+    store.delete(layout.MANIFEST)
+    for key in [key for key in moves if key != layout.MANIFEST] + [key for key in moves if key == layout.MANIFEST]:
+        _move(store, key)
+    for key in deletes:
+        store.delete(key)
+    states.write(store, new_state)
+    store.delete(_LIST)
+    return new_state
+
+
+def _move(store: Store, key: str) -> None:
+    try:
+        with store.local(staged(key)) as path:
+            store.put(key, path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # an earlier run has moved it
+    store.delete(staged(key))
+
+
+def _read_list(store: Store) -> tuple[State, list[str], list[str]]:
+    try:
+        content = documents.read(store, _LIST)
+        moves, deletes = list(map(str, content["moves"])), list(map(str, content["deletes"]))
+        if not all(map(_is_plain, (*moves, *deletes))):
+            raise ValueError("keys that leave the folder")
+        return State.from_document(content["state"]), moves, deletes
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptShard(f"{store.place}/{_LIST} does not say what to go on with: {error!r:.200}") from None
+
+
+def _is_plain(key: Any) -> bool:
+    return bool(key) and not key.startswith("/") and ".." not in key.split("/")
