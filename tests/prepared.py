@@ -12,13 +12,12 @@ from conftest import QUICK_TVL1
 
 from kinetics_prep import sample
 from kinetics_prep.annotations.selection import Selection
-from kinetics_prep.dataset import shards
-from kinetics_prep.dataset.objects import missing_rows
+from kinetics_prep.dataset import objects, shards
 from kinetics_prep.dataset.part import rows_of
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.runs.clip import prepare_and_commit
 from kinetics_prep.runs.job import Job
-from kinetics_prep.runs.prepare import finish, open_run
+from kinetics_prep.runs.prepare import PrepareRun, finish, open_run
 from kinetics_prep.sources import Fetching
 
 RECIPE = Recipe(
@@ -52,11 +51,19 @@ def make(output: Path, annotations: tuple[str, ...], recipe: Recipe, videos: Pat
     """Prepares a folder in this thread, without Beam."""
     job = Job(Selection(annotations), Fetching((str(videos),)), output, recipe)
     with open_run(job) as run:
-        for part, shard in run.pending():
-            for row in missing_rows(part, rows_of(part, shard)):
-                prepare_and_commit(row, part, run.context)
-            shards.assemble(part, shard)
+        prepare_clips(run)
         finish(run)
+
+
+def prepare_clips(run: PrepareRun) -> None:
+    """Does what Beam's graph does, in this thread."""
+    for part, shard, keys in run.pending():
+        sound = objects.remove_damaged(part.store, keys)
+        missing = [row for row in rows_of(part, shard) if part.object_key(row) not in sound]
+        for row in missing:
+            prepare_and_commit(row, part, run.context)
+        if not missing:
+            shards.assemble(part, shard)
 
 
 def copy(tmp_path: Path, **settings) -> Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,17 +11,17 @@ import numpy as np
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlannedRow, PlanRow, RefusedRow, annotation_columns
-from kinetics_prep.dataset import ledger, plan, recipe_file, tools
-from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.dataset import layout, ledger, plan, recipe_file, state, tools
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.objects import write_object
-from kinetics_prep.dataset.part import Part
+from kinetics_prep.dataset.objects import create_object
+from kinetics_prep.dataset.part import Part, list_parts
 from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.dataset.recipe_file import RecipeFile, Tools
 from kinetics_prep.dataset.shards import assemble
 from kinetics_prep.media.clip import Clip, QuantizedFlow, TwoStreamClip
 from kinetics_prep.records import encode
 from kinetics_prep.records.record import Record
-from kinetics_prep.storage.files import write_json
+from kinetics_prep.storage.folder_store import FolderStore
 
 FORMATS = ("tfrecord", "parquet")
 RECIPE = Recipe("tvl1", fps=Fraction(5), short_side=16, clip_seconds=1.0, clips_per_shard=3, formats=FORMATS)
@@ -30,8 +31,8 @@ FRAMES = 2
 
 @functools.cache
 def digest() -> str:
-    """Of the recipe and the tools of this machine."""
-    return recipe_file.digest(RECIPE, tools.versions(RECIPE))
+    """Of the recipe."""
+    return recipe_file.digest(RECIPE)
 
 
 def row(number: int, clips_per_shard: int = 3, split: str = "train") -> PlannedRow:
@@ -89,15 +90,23 @@ class SmallDataset:
     rows: list[PlanRow]
 
     @property
-    def layout(self) -> Layout:
-        return self.part.layout
+    def store(self) -> FolderStore:
+        assert isinstance(self.part.store, FolderStore)
+        return self.part.store
+
+    @property
+    def folder(self) -> Path:
+        return self.store.root
+
+    def path(self, key: str) -> Path:
+        return self.folder / key
 
     def write(self, planned: PlanRow, reason: str | None = None, **changes) -> None:
         """Writes the object of a row: written, or refused for a reason."""
         if isinstance(planned, RefusedRow):
             reason = planned.refusal_reason
         data = None if reason else record_of(planned).to_bytes()
-        write_object(self.part, planned, ledger_row(planned, reason, **changes), data)
+        create_object(self.part, planned, ledger_row(planned, reason, **changes), data)
 
     def rows_in(self, shard: int) -> list[PlanRow]:
         return [planned for planned in self.rows if planned.shard == shard]
@@ -117,13 +126,22 @@ def make(
     split: str = "train",
     rows: list[PlanRow] | None = None,
 ) -> SmallDataset:
-    """A folder with recipe, labels and plan, and no object yet."""
-    layout = Layout(folder)
+    """A folder with recipe, labels, plan and state, and no object yet. Nobody holds its lease."""
+    store = store_of(folder)
     rows = rows or [row(number, split=split) for number in range(count)]
-    layout.plans.mkdir(parents=True, exist_ok=True)
-    plan.write(layout.plan(split), rows, rows[-1].shard + 1)
-    layout.labels.write_text(LABELS.text(), "utf-8")
-    content = {"version": 1, "digest": digest(), "recipe": RECIPE.settings(), "versions": tools.versions(RECIPE)}
-    write_json(layout.recipe, content, layout.scratch)
-    sha256 = plan.digest_of(layout.plan(split)).sha256()
-    return SmallDataset(Part(str(folder), split, len(rows), RECIPE.clips_per_shard, FORMATS, digest(), sha256), rows)
+    entry = plan.write(store, layout.plan_key(split), rows, rows[-1].shard + 1)
+    store.put(layout.LABELS, LABELS.text().encode())
+    file = RecipeFile(json.loads(json.dumps(RECIPE.settings())), digest(), (Tools("f" * 64, tools.versions(RECIPE)),))
+    recipe_file.write(store, file)
+    current = state.read(store) or state.State()
+    current = dataclasses.replace(current, plans={**current.plans, split: entry})
+    state.write(store, current)
+    part = next(part for part in list_parts(store, current, file) if part.name == split)
+    return SmallDataset(part, rows)
+
+
+def store_of(folder: Path) -> FolderStore:
+    """The store of a folder, for writing."""
+    scratch = folder / layout.WORK / "tmp" / "small"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return FolderStore(folder, scratch)

@@ -9,8 +9,9 @@ import dataclasses
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from kinetics_prep.dataset import layout, recipe_file, replace, search
 from kinetics_prep.dataset import state as states
@@ -45,11 +46,15 @@ class OpenFolder:
 
 
 @contextlib.contextmanager
-def open_for_writing(output: Path, creates: bool = False) -> Iterator[OpenFolder]:
+def open_for_writing(
+    output: Path, creates: bool = False, change: Mapping[str, Any] | None = None
+) -> Iterator[OpenFolder]:
     """Opens a folder for writing; nobody else writes to it until the block ends.
 
     Args:
       creates: whether the folder may be new or empty.
+      change: what the command is about to build, as JSON: its `kind` and settings. New files that a killed run of the
+        same change has built are kept; those of others are dropped.
 
     Raises:
       BadOption: if the folder cannot be made or written to, or nothing was begun in it.
@@ -65,7 +70,7 @@ def open_for_writing(output: Path, creates: bool = False) -> Iterator[OpenFolder
         if is_new and not creates:
             raise BadOption(f"{output} holds no {layout.STATE}: nothing was begun here by kinetics-prep flow")
         with hold_lease(root, layout.WORK) as store:
-            yield _enter(store)
+            yield _enter(store, change)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
     except OSError as error:
@@ -119,7 +124,7 @@ def _names(folder: Path) -> set[str]:
         return set()
 
 
-def _enter(store: FolderStore) -> OpenFolder:
+def _enter(store: FolderStore, change: Mapping[str, Any] | None) -> OpenFolder:
     """Brings a folder into a state to go on from."""
     current = states.read(store)
     if current is None:
@@ -127,10 +132,13 @@ def _enter(store: FolderStore) -> OpenFolder:
         current = State() if old is None else adopt(store, old)
         states.write(store, current)
     folder = OpenFolder(store, current)
-    if current.change is not None:
+    if current.change is not None and current.change.get("is_moving"):
         folder.state = replace.finish(store)
     if folder.state.search is not None and folder.state.search.is_packing:
         folder.finished = finish_packing(folder)
+    if folder.state.change != change:
+        replace.clear(store)
+        folder.save(dataclasses.replace(folder.state, change=change))
     clear_leftovers(store, folder.state)
     return folder
 
@@ -147,7 +155,8 @@ def finish_packing(folder: OpenFolder) -> search.Outcome:
 
 def clear_leftovers(store: Store, state: State) -> None:
     """Deletes work files that no longer count."""
-    replace.clear(store)
+    if state.change is None:
+        replace.clear(store)
     for entry in list(store.list(f"{layout.WORK}/objects/")):
         match = _LEFTOVER.match(entry.key)
         serial = int(match["search"] or 0) if match else None

@@ -1,9 +1,11 @@
 """Replacing many files of a folder at once: all of them, or none, whenever the run is killed.
 
-    with store.temporary("x") as path:            new files are put below .work/new/ under the keys that they will have
-        ...; store.put(staged("plan/train.parquet"), path)
-    commit(store, state, "convert", new_state, moves, deletes)
-    finish(store)                                 moves and deletes; any command does so first if a run was killed here
+    store.put(staged("labels.txt"), ...)          new files are built below .work/new/ under the keys that they will have
+    state = commit(store, state, new_state, moves, deletes)
+    state = finish(store)                         moves and deletes; any command does so first if a run was killed here
+
+A run that was killed while it built new files goes on with them, if the same command is given: it opens the folder with
+`open_for_writing(output, change={"kind": ..., its settings})`. Any other command drops them.
 
 While files change places there is no dataset.json, so a reader says that the folder is not finished.
 """
@@ -33,13 +35,10 @@ def clear(store: Store) -> None:
         store.delete(entry.key)
 
 
-def commit(
-    store: Store, state: State, kind: str, new_state: State, moves: Sequence[str], deletes: Iterable[str]
-) -> State:
+def commit(store: Store, state: State, new_state: State, moves: Sequence[str], deletes: Iterable[str]) -> State:
     """Decides that staged files take their places. Nothing has moved yet; `finish` does it.
 
     Args:
-      kind: the command that does so, for people.
       new_state: of the folder, once all is in place.
       moves: keys of staged files, dataset.json among them if there is a new one.
       deletes: keys of files that go.
@@ -50,7 +49,7 @@ def commit(
     moved = set(moves)
     content = {"state": new_state.to_document(), "moves": list(moves), "deletes": sorted(set(deletes) - moved)}
     documents.write(store, _LIST, content)
-    changing = dataclasses.replace(state, change={"kind": kind})
+    changing = dataclasses.replace(state, change={**(state.change or {}), "is_moving": True})
     states.write(store, changing)
     return changing
 

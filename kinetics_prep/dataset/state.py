@@ -3,7 +3,7 @@
     preparing    rows of a plan are neither written nor refused yet
     searching    refused rows are searched once more, by `retry` or `refresh`
     packing      what a search found is put into shards of its own, and leaves the older ledgers
-    changing     `convert` or `purge` replaces files
+    changing     `convert`, `purge` or `repair` replaces files
     complete     nothing is under way
 
 Each command enters through `door.py`, which finishes what must be finished first; `MAY_FOLLOW` is the table.
@@ -83,7 +83,8 @@ class State:
     """How many were begun."""
     search: Search | None = None
     change: Mapping[str, Any] | None = None
-    """What `convert` or `purge` is doing: its `kind`, and what else it needs to go on."""
+    """What `convert` or another command that replaces files is doing: its `kind`, its settings, and `is_moving`: whether
+    new files take their places. Before that they are only built, and nothing has changed for anybody else."""
     is_complete: bool = False
 
     @property
@@ -94,7 +95,7 @@ class State:
     @property
     def name(self) -> str:
         """One word for what is under way."""
-        if self.change is not None:
+        if self.change is not None and self.change.get("is_moving"):
             return CHANGING
         if self.search is not None:
             return PACKING if self.search.is_packing else SEARCHING
