@@ -1,8 +1,8 @@
 """Replacing many files of a folder at once: all of them, or none, whenever the run is killed.
 
-    store.put(staged("labels.txt"), ...)          new files are built below .work/new/ under the keys that they will have
+    store.put(staged("labels.txt"), ...)    new files are built below .work/new/, under the keys that they will have
     state = commit(store, state, new_state, moves, deletes)
-    state = finish(store)                         moves and deletes; any command does so first if a run was killed here
+    state = finish(store)                   moves and deletes; any command does so first if a run was killed here
 
 A run that was killed while it built new files goes on with them, if the same command is given: it opens the folder with
 `open_for_writing(output, change={"kind": ..., its settings})`. Any other command drops them.
