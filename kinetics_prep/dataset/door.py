@@ -35,6 +35,9 @@ class OpenFolder:
 
     store: Store
     state: State
+    downloads: Path
+    """A folder for downloads that are not kept; need not exist. It is not the scratch folder: a run that had lost the
+    lease would make that anew with its next download, and could write again."""
     finished: search.Outcome | None = None
     """What a search came to that a killed run had been packing."""
 
@@ -70,7 +73,9 @@ def open_for_writing(
         if is_new and not creates:
             raise BadOption(f"{output} holds no {layout.STATE}: nothing was begun here by kinetics-prep flow")
         with hold_lease(root, layout.WORK) as store:
-            yield _enter(store, change)
+            assert store.scratch is not None
+            downloads = root / layout.WORK / f"videos-{store.scratch.name}"
+            yield _enter(OpenFolder(store, State(), downloads), change)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
     except OSError as error:
@@ -124,14 +129,15 @@ def _names(folder: Path) -> set[str]:
         return set()
 
 
-def _enter(store: FolderStore, change: Mapping[str, Any] | None) -> OpenFolder:
+def _enter(folder: OpenFolder, change: Mapping[str, Any] | None) -> OpenFolder:
     """Brings a folder into a state to go on from."""
+    store = folder.store
     current = states.read(store)
     if current is None:
         old = state_of_format_1(store)
         current = State() if old is None else adopt(store, old)
         states.write(store, current)
-    folder = OpenFolder(store, current)
+    folder.state = current
     if current.change is not None and current.change.get("is_moving"):
         folder.state = replace.finish(store)
     if folder.state.search is not None and folder.state.search.is_packing:

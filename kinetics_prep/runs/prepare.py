@@ -51,7 +51,6 @@ from kinetics_prep.runs.fingerprint import fingerprint
 from kinetics_prep.runs.job import Job, Resumption, check_gpu
 from kinetics_prep.sources import Fetching
 from kinetics_prep.storage.files import reporting_full_disk, sha256_of
-from kinetics_prep.storage.folder_store import FolderStore
 from kinetics_prep.storage.store import Store
 
 
@@ -218,7 +217,7 @@ def _run(
         recipe=recipe,
         digest=file.digest,
         fetching=fetching,
-        scratch=str(_downloads(store)),
+        scratch=str(folder.downloads),
         fingerprints=file.fingerprints - {""},
         hardware=hardware,
         purged=purged.read(store),
@@ -231,12 +230,6 @@ def _run(
         labels=labels.read_labels(store),
         annotations=planned.files,
     )
-
-
-def _downloads(store: Store) -> Path:
-    """The folder for downloads that are not kept. Not the scratch folder: who makes that anew could write again."""
-    assert isinstance(store, FolderStore) and store.scratch is not None
-    return store.root / layout.WORK / f"videos-{store.scratch.name}"
 
 
 # Planning ---------------------------------------------------------------------------------------
@@ -418,15 +411,14 @@ def finish(run: PrepareRun) -> Summary:
     manifest.write(store, content)
     folder.save(dataclasses.replace(folder.state, is_complete=set(content["splits"]) == {part.split for part in parts}))
     if folder.state.is_complete:
-        _clear_work(store)
+        _clear_work(folder)
     return summarize(content, splits, outcome)
 
 
-def _clear_work(store: Store) -> None:
+def _clear_work(folder: OpenFolder) -> None:
     for name in ("objects", "search"):
-        objects.remove_objects(store, f"{layout.WORK}/{name}/")
-    downloads = _downloads(store)
-    for path in (downloads.with_name("hosts"), downloads):
+        objects.remove_objects(folder.store, f"{layout.WORK}/{name}/")
+    for path in (folder.downloads.with_name("hosts"), folder.downloads):
         shutil.rmtree(path, ignore_errors=True)
 
 
