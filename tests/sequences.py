@@ -1,10 +1,11 @@
-"""Sequences of commands on one output folder, each of which may be killed at any of its writes, and what must hold after.
+"""Sequences of commands on one output folder, each of which may be killed at any write, and what must hold afterwards.
 
     python tests/sequences.py --sequences 2000 --seed 1
 
-The test `tests/runs/test_sequences.py` does a few of them. A sequence is up to six commands; between them videos appear,
-vanish and are damaged. After it `flow` runs once undisturbed. Then each row must be in one ledger, `validate` must find
-nothing, every written clip must have the bytes of a clean run, and no clip may be missing that a command had written.
+The test `tests/runs/test_sequences.py` does a few of them. A sequence is up to six commands; between them videos
+appear, vanish and are damaged. After it `flow` runs once undisturbed. Then each row must be in one ledger, `validate`
+must find nothing, every written clip must have the bytes of a clean run, and no clip may be missing that a command had
+written.
 
 What happens to one clip is computed once and remembered, by the row and the bytes of its video: real records, quickly.
 """
@@ -29,7 +30,6 @@ from unittest import mock
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent)]
 from conftest import QUICK_TVL1, write_video
 from prepared import prepare_clips
 
@@ -187,16 +187,16 @@ class World:
         else:
             raise AssertionError(command)
 
-    def _finish(
-        self, opened: contextlib.AbstractContextManager[prepare.PrepareRun], reasons: tuple[str, ...]
-    ) -> None:
+    def _finish(self, opened: contextlib.AbstractContextManager[prepare.PrepareRun], reasons: tuple[str, ...]) -> None:
         with opened as run:
             prepare_clips(run)
             prepare.finish(run)
         rows = self.ledger()
         self.written = {key for key, row in rows.items() if row["status"] == ledger.WRITTEN}
         for row in rows.values():
-            is_sound = row["media_id"] in IDS and sound_video(row["media_id"]).read_bytes() == self._video(row["media_id"])
+            is_sound = row["media_id"] in IDS and sound_video(row["media_id"]).read_bytes() == self._video(
+                row["media_id"]
+            )
             assert row["reason"] not in reasons or not is_sound, f"{row['clip_id']} was not tried again"
 
     def _video(self, media_id: str) -> bytes | None:
@@ -357,7 +357,9 @@ def main() -> int:
                 failed.append(seed)
                 print(f"seed {seed}: {error!r:.1000}", *(f"  {step}" for step in steps), sep="\n", flush=True)
     commands = ", ".join(f"{count} {end}" for end, count in ends.most_common())
-    print(f"{arguments.sequences} sequences from seed {arguments.seed}, {time.monotonic() - start:.0f} s; commands: {commands}")
+    print(
+        f"{arguments.sequences} sequences from seed {arguments.seed}, {time.monotonic() - start:.0f} s; commands: {commands}"
+    )
     print(f"{len(failed)} failed" + (f": seeds {failed}" if failed else ""))
     return 1 if failed else 0
 
