@@ -29,7 +29,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-
 from conftest import QUICK_TVL1, write_video
 from prepared import prepare_clips
 
@@ -357,9 +356,8 @@ def main() -> int:
                 failed.append(seed)
                 print(f"seed {seed}: {error!r:.1000}", *(f"  {step}" for step in steps), sep="\n", flush=True)
     commands = ", ".join(f"{count} {end}" for end, count in ends.most_common())
-    print(
-        f"{arguments.sequences} sequences from seed {arguments.seed}, {time.monotonic() - start:.0f} s; commands: {commands}"
-    )
+    seconds = time.monotonic() - start
+    print(f"{arguments.sequences} sequences from seed {arguments.seed}, {seconds:.0f} s; commands: {commands}")
     print(f"{len(failed)} failed" + (f": seeds {failed}" if failed else ""))
     return 1 if failed else 0
 
