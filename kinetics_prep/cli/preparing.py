@@ -17,6 +17,10 @@ from kinetics_prep.report.units import format_bytes, format_duration
 from kinetics_prep.runs.prepare import PrepareRun, Summary
 
 
+_EVERY_SECONDS = 3.0
+"""Between two looks at the output folder, which may be on a busy server."""
+
+
 def load_beam(beam_flags: list[str]) -> tuple[ModuleType, Any]:
     """Our graphs, and the options of Apache Beam.
 
@@ -39,7 +43,7 @@ def progress(run: PrepareRun, workers: int) -> Iterator[None]:
     what = "to look for again" if run.searches else "rows"
     print(f"{run.store.place}: {splits or 0} {what}, {len(run.labels)} classes; {how}", file=sys.stderr)
     done_already = sum(run.count_rows().values())
-    with Progress(total=run.rows, done_already=done_already, count=run.count_rows):
+    with Progress(run.rows, done_already, run.count_rows, every_seconds=_EVERY_SECONDS):
         yield
 
 

@@ -73,6 +73,15 @@ def list_objects(store: Store, epoch: int) -> Iterator[tuple[str, str]]:
             yield entry.key.rpartition("/")[0] + "/", entry.key
 
 
+def has_object(part: Part, row: PlanRow) -> bool:
+    """Whether a row has an object, of whatever outcome."""
+    try:
+        with part.store.local(part.object_key(row)):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def existing_objects(part: Part, shard: int) -> frozenset[str]:
     """The keys of a shard's objects, by one listing."""
     return frozenset(entry.key for entry in part.store.list(part.objects_prefix(shard)) if entry.bytes)

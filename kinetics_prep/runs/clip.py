@@ -112,7 +112,7 @@ def prepare_clip(
 def prepare_and_commit(row: PlanRow, part: Part, context: RunContext) -> None:
     """Prepares a row unless it has an object already, writes its object, and assembles its shard if it was the last."""
     context.expect_tools()
-    if part.object_key(row) not in objects.existing_objects(part, row.shard):
+    if not objects.has_object(part, row):
         if part.is_committed(row.shard):  # asked second: objects go only after their shard's marker is written
             return
         ledger_row, data = prepare_row(row, context)
