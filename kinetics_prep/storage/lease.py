@@ -57,7 +57,7 @@ class Holder:
 
     def is_alive(self, machine: str) -> bool | None:
         """Whether the process exists, seen from a process on `machine`; None if that cannot be told from there."""
-        if not self.machine or self.machine != machine:
+        if not self.machine or not self.started or self.machine != machine:
             return None
         return _started(self.pid) == self.started
 
@@ -183,10 +183,10 @@ class LeaseFolder:
         return list(leases)
 
     def _expect_silence(self, number: int, holder: Holder | None) -> None:
-        """Waits until the holder of a lease counts as dead.
+        """Waits until the holder of a lease counts as dead, or has given the lease back.
 
         Raises:
-          FolderInUse: if it beats or withdraws meanwhile.
+          FolderInUse: if it beats meanwhile.
         """
         _log.warning(
             "%s: another run (%s) has not ended; waiting up to %.0f s to see whether it still lives",
