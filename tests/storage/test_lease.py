@@ -102,9 +102,7 @@ def test_unfinished_work_stays_in_the_work_folder(root):
 def test_a_second_run_of_one_machine_is_refused_at_once_and_leaves_no_trace(root):
     with hold_lease(root, WORK, **QUICK) as store:
         before = [name for name in names(root) if not name.endswith(".beat")]
-        with pytest.raises(
-            FolderInUse, match=rf"another run \(process {os.getpid()} on .*\) is writing to .*out"
-        ):
+        with pytest.raises(FolderInUse, match=rf"another run \(process {os.getpid()} on .*\) is writing to .*out"):
             hold_lease(root, WORK).__enter__()
         assert [name for name in names(root) if not name.endswith(".beat")] == before
         store.put("a", b"x")
