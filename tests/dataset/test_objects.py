@@ -118,6 +118,17 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize("damage", ["cut at the record's beginning", "a refusal with a record", "no ledger row"])
+def test_a_ledger_row_is_not_read_of_an_object_that_lacks_its_record(damage, dataset):
+    dataset.write(dataset.rows[1])
+    path = dataset.path(key(dataset, 1))
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(
+        CorruptShard, match=r"00000/00001 (?:holds (?:no|a) record of a clip that is|is not the object)"
+    ):
+        objects.read_ledger_row(dataset.store, key(dataset, 1))
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_object_is_refused_and_removed_and_sound_ones_stay(dataset, damage):
     for planned in dataset.rows[:3]:
