@@ -21,6 +21,8 @@ from kinetics_prep.dataset.state import CHANGING, COMPLETE, PREPARING, Search, S
 from kinetics_prep.errors import BadOption, CorruptShard, FolderInUse, ForeignFolder, NewerFormat
 from kinetics_prep.storage.folder_store import FolderStore
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 
 @pytest.fixture
 def output(tmp_path):

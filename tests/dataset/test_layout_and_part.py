@@ -14,6 +14,8 @@ from kinetics_prep.dataset.part import Part, found_later, list_parts, list_searc
 from kinetics_prep.dataset.state import PlanEntry, Search, State
 from kinetics_prep.storage.folder_store import FolderStore
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 
 def test_every_file_has_its_place():
     folder = Layout(Path("out"))

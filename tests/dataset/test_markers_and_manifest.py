@@ -13,6 +13,8 @@ from kinetics_prep.errors import CorruptShard, IncompleteShard, NewerFormat
 from kinetics_prep.storage.files import sha256_of
 from kinetics_prep.storage.folder_store import FolderStore
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory):

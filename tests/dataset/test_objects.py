@@ -12,6 +12,8 @@ from kinetics_prep.dataset.shards import assemble
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import tfrecord
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 
 @pytest.fixture
 def dataset(tmp_path):

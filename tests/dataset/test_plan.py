@@ -13,6 +13,8 @@ from kinetics_prep.dataset import plan
 from kinetics_prep.errors import CorruptShard, OtherRecipe
 from kinetics_prep.storage.files import sha256_of
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 KEY = "plan/train.parquet"
 
 

@@ -16,6 +16,8 @@ from kinetics_prep.dataset.state import State
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.storage.folder_store import FolderStore
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 BEFORE = {
     "dataset.json": b"old manifest",
     "labels.txt": b"labels",

@@ -19,6 +19,8 @@ from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import tfrecord
 from kinetics_prep.storage.folder_store import FolderStore
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 REASONS = ("network", "geo")
 REFUSED = {0: "network", 1: "private", 3: "geo", 4: "network"}
 

@@ -17,6 +17,8 @@ from kinetics_prep.dataset.sources_file import with_recorded_sources, write_sour
 from kinetics_prep.errors import BadOption, CorruptShard, MissingTool, NewerFormat, OtherRecipe, OtherTools
 from kinetics_prep.sources import Fetching
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 RECIPE = small_dataset.RECIPE
 
 

@@ -18,6 +18,8 @@ from kinetics_prep.records import SHARD_FORMATS, tfrecord
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage.files import sha256_of
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 FIRST_LEDGER = "ledger/train-00000-of-00002.parquet"
 ONLY_LEDGER = "ledger/train-00000-of-00001.parquet"
 
@@ -158,7 +160,7 @@ def test_an_object_without_the_record_that_its_ledger_row_claims_is_refused(data
     objects.create_object(dataset.part, dataset.rows[1], ledger_row(dataset.rows[1]), None)
     for planned in (dataset.rows[0], dataset.rows[2]):
         dataset.write(planned)
-    with pytest.raises(CorruptShard, match=r"00000/00001 holds 0 records of a clip that is written"):
+    with pytest.raises(CorruptShard, match=r"00000/00001 holds no record of a clip that is written"):
         shards.assemble(dataset.part, 0)
     assert not dataset.part.is_committed(0)
     assert len(objects.existing_objects(dataset.part, 0)) == 3

@@ -11,6 +11,8 @@ from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.state import CHANGING, COMPLETE, PACKING, PREPARING, SEARCHING, PlanEntry, Planned, State
 from kinetics_prep.errors import CorruptShard, NewerFormat
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 ENTRY = PlanEntry(rows=5, sha256="a" * 64, file_sha256="b" * 64)
 SEARCH = states.Search(number=2, serial=7, reasons=("network", "geo"), plans={"train": ENTRY}, is_packing=False)
 FULL = State(

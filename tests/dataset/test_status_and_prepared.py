@@ -16,6 +16,8 @@ from kinetics_prep.dataset.prepared import open_dataset
 from kinetics_prep.dataset.shards import amend_ledger, assemble
 from kinetics_prep.errors import RETRYABLE, BadOption, CorruptShard, IncompleteShard
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 
 def write_manifest(dataset) -> None:
     manifest.write(dataset.store, manifest.build(dataset.store, states.read(dataset.store)))

@@ -20,6 +20,8 @@ from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.image_codec import encode_frame, encode_levels
 from kinetics_prep.sources import Fetching
 
+pytestmark = pytest.mark.usefixtures("unflushed")
+
 NAME = "train-00000-of-00002"
 DATA, LEDGER, MARKER = f"tfrecord/{NAME}.tfrecord", f"ledger/{NAME}.parquet", f"markers/{NAME}.json"
 
