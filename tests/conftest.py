@@ -1,5 +1,6 @@
 """What tests share: real data where it is at hand, videos we render ourselves, a recipe that is quick."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from fractions import Fraction
@@ -115,3 +116,9 @@ def small_model(monkeypatch) -> None:
     from kinetics_prep.models import MODELS
 
     monkeypatch.setitem(MODELS, "small", small)
+
+
+@pytest.fixture
+def unflushed(monkeypatch):
+    """Nothing is flushed to the disk: that takes most of the time, and matters only where the power fails."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)

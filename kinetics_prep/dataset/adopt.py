@@ -12,7 +12,7 @@ from kinetics_prep.dataset.part import Part, list_parts
 from kinetics_prep.dataset.recipe_file import RecipeFile
 from kinetics_prep.dataset.shards import amend_ledger
 from kinetics_prep.dataset.state import State
-from kinetics_prep.errors import CorruptShard
+from kinetics_prep.errors import CorruptShard, NewerFormat
 from kinetics_prep.storage.store import Store
 
 _OWN_WORK = re.compile(re.escape(layout.WORK) + r"/(?:lease|tmp)/")
@@ -22,13 +22,15 @@ def state_of_format_1(store: Store) -> State | None:
     """The state of a folder of format 1; None if it is not one.
 
     Raises:
-      CorruptShard: if a plan is damaged.
+      CorruptShard: if a plan is damaged, or the first one of a split is missing.
     """
     recipe = _recipe(store)
     if recipe is None:
         return None
-    names = (entry.key.removeprefix("plan/").removesuffix(".parquet") for entry in store.list("plan/"))
-    names = (name for name in names if layout.split_part_name(name))
+    names = [entry.key.removeprefix("plan/").removesuffix(".parquet") for entry in store.list("plan/")]
+    names = [name for name in names if layout.split_part_name(name)]
+    for split in {name.partition("-")[0] for name in names} - set(names):
+        raise CorruptShard(f"{store.place}/{layout.plan_key(split)} is missing")
     plans = {name: plan.entry_of(store, layout.plan_key(name)) for name in names}
     state = State(plans=plans)
     committed = committed_shards(store)
@@ -39,7 +41,7 @@ def state_of_format_1(store: Store) -> State | None:
 def _recipe(store: Store) -> RecipeFile | None:
     try:
         recipe = recipe_file.read(store)
-    except CorruptShard:  # perhaps the user's own file of that name
+    except (CorruptShard, NewerFormat):  # perhaps the user's own file of that name
         return None
     return recipe if recipe and recipe.fingerprints == {""} else None
 

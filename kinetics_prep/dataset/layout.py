@@ -10,7 +10,7 @@ OUTPUT/
   purged.json                               what was taken out for good, and why
   plan/train.parquet                        which row goes into which shard
   markers/train-00000-of-00002.json         written last: this shard is complete
-  */train-refresh1-00000-of-00001.*         clips found later; see rounds.py
+  */train-refresh1-00000-of-00001.*         clips found later; see search.py
   .work/                                    lease, scratch, objects of clips until their shard is written; then removed
 """
 
@@ -28,7 +28,7 @@ STATE = "state.json"
 PURGED = "purged.json"
 WORK = ".work"
 
-_PART = re.compile(r"(?P<split>train|val|test)(?:-refresh(?P<refresh>[1-9]\d{0,5}))?")
+_PART = re.compile(r"(?P<split>train|val|test)(?:-refresh(?P<refresh>[1-9][0-9]{0,5}))?")
 
 
 def part_name(split: str, refresh: int) -> str:

@@ -91,14 +91,21 @@ def check_complete(parts: Iterable[Part], content: dict[str, Any]) -> None:
     Raises:
       IncompleteShard: if it does not.
     """
+    parts = list(parts)
     for part in parts:
         entry = content["splits"].get(part.split)
         if entry is None:
-            missing = [part.shard_name(shard) for shard in range(part.shards) if not part.is_committed(shard)]
-            raise IncompleteShard(f"{len(missing)} of {part.shards} shards are missing, such as {missing[:1]}")
+            raise _shards_missing([other for other in parts if other.split == part.split])
         done = entry["written"] + sum(entry["refused"].values())
         if not part.refresh and not part.rows == entry["rows"] == done:
             raise IncompleteShard(f"{part.split}: {part.rows} rows are planned and {done} are written or refused")
+
+
+def _shards_missing(parts: Iterable[Part]) -> IncompleteShard:
+    shards = [(part, shard) for part in parts for shard in range(part.shards)]
+    missing = [part.shard_name(shard) for part, shard in shards if not part.is_committed(shard)]
+    example = f", such as {missing[0]}" if missing else ""
+    return IncompleteShard(f"{len(missing)} of {len(shards)} shards are missing{example}")
 
 
 def write(store: Store, content: dict[str, Any]) -> None:

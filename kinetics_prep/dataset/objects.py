@@ -5,6 +5,7 @@ It is created, never replaced: whoever comes second, with whatever outcome, thro
 outcome, and a shard is a function of objects that do not change.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 
@@ -49,14 +50,20 @@ def read_object(store: Store, key: str) -> tuple[LedgerRow, bytes | None]:
 
 
 def read_ledger_row(store: Store, key: str) -> LedgerRow:
-    """Reads the ledger row of a clip's object, and nothing else of it.
+    """Reads the ledger row of a clip's object; of its record only whether there is one.
 
     Raises:
       FileNotFoundError: if there is none.
       CorruptShard: if it is damaged.
     """
     with store.local(key) as path:
-        return _ledger_row(store, key, [payload for payload, _ in zip(tfrecord.read_bytes(path), range(1))])
+        payloads = list(itertools.islice(tfrecord.read_bytes(path), 1))
+        ledger_row = _ledger_row(store, key, payloads)
+        has_record = path.stat().st_size > len(tfrecord.pack(payloads[0]))
+    if has_record != (ledger_row.status == ledger.WRITTEN):
+        there = "a" if has_record else "no"
+        raise CorruptShard(f"{store.place}/{key} holds {there} record of a clip that is {ledger_row.status}")
+    return ledger_row
 
 
 def _ledger_row(store: Store, key: str, payloads: list[bytes]) -> LedgerRow:

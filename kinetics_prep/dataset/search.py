@@ -7,7 +7,8 @@
              the shards in which they were missing, and those refused again get the new reason there
 
 A search may be closed before every row was tried: the others stay refused as they were. From "packing" on everything
-follows from what is on disk, and any command finishes it first. Each row is in one ledger, once.
+follows from what is on disk, and any command finishes it first; a find whose object is damaged by then is prepared
+again. Each row is in one ledger, once.
 """
 
 import collections
@@ -16,10 +17,10 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from kinetics_prep.annotations.planned import PlannedRow
+from kinetics_prep.annotations.planned import PlannedRow, PlanRow
 from kinetics_prep.dataset import layout, ledger, plan
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.objects import read_ledger_row
+from kinetics_prep.dataset.objects import read_ledger_row, remove_damaged
 from kinetics_prep.dataset.part import Part, list_parts, list_searches, rows_of
 from kinetics_prep.dataset.recipe_file import RecipeFile
 from kinetics_prep.dataset.shards import amend_ledger, commit_shard
@@ -148,9 +149,26 @@ def pack(store: Store, state: State, recipe: RecipeFile) -> tuple[State, Outcome
 
 def _commit_shards(part: Part, object_of: Mapping[str, str]) -> None:
     for shard, rows in itertools.groupby(plan.read(part.store, part.plan), key=lambda row: row.shard):
-        if not part.is_committed(shard):
-            members = list(rows)
-            commit_shard(part, shard, members, [object_of[row.clip_id] for row in members])
+        members = list(rows)
+        if not part.is_committed(shard) and not _commit_shard(part, shard, members, object_of):
+            _keep_objects(part, members, object_of)
+
+
+def _commit_shard(part: Part, shard: int, rows: Sequence[PlanRow], object_of: Mapping[str, str]) -> bool:
+    """Commits a shard of finds. Returns False if one was lost, or damaged, after it was planned."""
+    try:
+        commit_shard(part, shard, rows, [object_of[row.clip_id] for row in rows])
+    except (KeyError, FileNotFoundError, CorruptShard):
+        return False
+    return True
+
+
+def _keep_objects(part: Part, rows: Sequence[PlanRow], object_of: Mapping[str, str]) -> None:
+    """Files the sound objects of a shard under its own part, whose other rows any run prepares again."""
+    sound = remove_damaged(part.store, filter(None, (object_of.get(row.clip_id) for row in rows)))
+    for row in rows:
+        if (key := object_of.get(row.clip_id)) in sound:
+            part.store.create(part.object_key(row), part.store.read(key))
 
 
 def _amend_ledgers(part: Part, refused_again: Mapping[str, LedgerRow]) -> None:

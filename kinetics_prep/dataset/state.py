@@ -10,6 +10,7 @@ Each command enters through `door.py`, which finishes what must be finished firs
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from kinetics_prep.errors import CorruptShard
 from kinetics_prep.storage.store import Store
 
 PREPARING, SEARCHING, PACKING, CHANGING, COMPLETE = "preparing", "searching", "packing", "changing", "complete"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 GOES_ON, CLOSES, FINISHES, REFUSES = "goes on", "closes", "finishes", "refuses"
 
@@ -110,17 +113,39 @@ class State:
         """The state that a document says.
 
         Raises:
-          KeyError, TypeError, ValueError: if it says none.
+          KeyError, TypeError, ValueError, AttributeError: if it says none.
         """
+        plans = _plans(content["plans"], layout.split_part_name)
+        for part in plans:
+            if part.partition("-")[0] not in plans:
+                raise ValueError(f"{part} without the plan of its split")
         return cls(
-            epoch=int(content["epoch"]),
-            plans=_plans(content["plans"], layout.split_part_name),
+            epoch=_whole(content["epoch"], least=1),
+            plans=plans,
             selections={key: _planned(entry) for key, entry in content["selections"].items()},
-            searches=int(content["searches"]),
-            search=None if content["search"] is None else _search(content["search"]),
+            searches=_whole(content["searches"]),
+            search=None if content["search"] is None else _search(content["search"], plans),
             change=None if content["change"] is None else dict(content["change"]),
-            is_complete=bool(content["is_complete"]),
+            is_complete=_truth(content["is_complete"]),
         )
+
+
+def _whole(value: Any, least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{value!r:.40}, expected a whole number from {least}")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r:.40}, expected true or false")
+    return value
+
+
+def _sha256(value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{value!r:.100}, expected a sha256")
+    return value
 
 
 def _planned(content: Mapping[str, Any]) -> Planned:
@@ -130,19 +155,22 @@ def _planned(content: Mapping[str, Any]) -> Planned:
     return Planned(splits, tuple(map(str, content["files"])))
 
 
-def _search(content: Mapping[str, Any]) -> Search:
-    number, serial = int(content["number"]), int(content["serial"])
-    reasons, plans = tuple(map(str, content["reasons"])), _plans(content["plans"], SPLITS.__contains__)
-    return Search(number, serial, reasons, plans, bool(content["is_packing"]))
+def _search(content: Mapping[str, Any], plans: Mapping[str, PlanEntry]) -> Search:
+    number, serial = _whole(content["number"], least=1), _whole(content["serial"], least=1)
+    if not layout.split_part_name(layout.part_name(SPLITS[0], number)):
+        raise ValueError(f"search number {number}")
+    searched = _plans(content["plans"], lambda split: split in SPLITS and split in plans)
+    return Search(number, serial, tuple(map(str, content["reasons"])), searched, _truth(content["is_packing"]))
 
 
 def _plans(content: Mapping[str, Any], is_name: Callable[[str], object]) -> dict[str, PlanEntry]:
-    names = [field.name for field in dataclasses.fields(PlanEntry)]
-    for part, entry in content.items():
-        # Names become parts of paths.
-        if not is_name(part) or not isinstance(entry["rows"], int) or entry["rows"] < 0:
-            raise ValueError(f"no plan: {part!r}: {entry!r:.200}")
-    return {part: PlanEntry(**{name: entry[name] for name in names}) for part, entry in content.items()}
+    for part in content:
+        if not is_name(part):  # names become parts of paths
+            raise ValueError(f"no plan: {part!r:.200}")
+    return {
+        part: PlanEntry(_whole(entry["rows"]), _sha256(entry["sha256"]), _sha256(entry["file_sha256"]))
+        for part, entry in content.items()
+    }
 
 
 def read(store: Store) -> State | None:

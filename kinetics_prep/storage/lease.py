@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kinetics_prep.errors import FolderInUse
-from kinetics_prep.storage.folder_store import FolderStore, remove_scratch
+from kinetics_prep.storage.folder_store import FolderStore, make_folder, remove_scratch
 
 BEAT_SECONDS = 30.0
 """Between two beats of a holder."""
@@ -57,7 +57,7 @@ class Holder:
 
     def is_alive(self, machine: str) -> bool | None:
         """Whether the process exists, seen from a process on `machine`; None if that cannot be told from there."""
-        if not self.machine or self.machine != machine:
+        if not self.machine or not self.started or self.machine != machine:
             return None
         return _started(self.pid) == self.started
 
@@ -119,7 +119,7 @@ class LeaseFolder:
           FolderInUse: if a live run holds it.
         """
         while True:
-            self.store.scratch.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]  # it is a writer's
+            make_folder(self.scratches / self.holder.token)
             dead = self._dead_leases()
             number = 1 + max(dead, default=0)
             try:
@@ -183,10 +183,10 @@ class LeaseFolder:
         return list(leases)
 
     def _expect_silence(self, number: int, holder: Holder | None) -> None:
-        """Waits until the holder of a lease counts as dead.
+        """Waits until the holder of a lease counts as dead, or has given the lease back.
 
         Raises:
-          FolderInUse: if it beats or withdraws meanwhile.
+          FolderInUse: if it beats meanwhile.
         """
         _log.warning(
             "%s: another run (%s) has not ended; waiting up to %.0f s to see whether it still lives",

@@ -1,10 +1,13 @@
 import dataclasses
 
 import pytest
+import small_dataset
 
+from kinetics_prep.dataset import ledger
 from kinetics_prep.dataset.ledger import REFUSED, WRITTEN, LedgerRow, refusals
 from kinetics_prep.errors import CLIP_ERRORS, REASONS, ClipError, CorruptShard, FetchError
 from kinetics_prep.storage import tables
+from kinetics_prep.storage.files import sha256_of
 
 SAID = {
     "clip_id": "-3B32lodo2M_000059_000069",
@@ -63,6 +66,40 @@ def test_rows_read_back_as_written(tmp_path):
     path = tmp_path / "ledger.parquet"
     tables.write(path, "ledger", [[row.as_dict() for row in rows]])
     assert [LedgerRow(**row) for row in tables.read(path, "ledger")] == rows
+
+
+def test_a_ledger_says_what_a_marker_needs_to_know_of_its_file(tmp_path):
+    store = small_dataset.store_of(tmp_path / "out")
+    rows = [written(), refused("geo")]
+    description = ledger.write(store, "ledger/a.parquet", rows)
+    path = tmp_path / "out" / "ledger" / "a.parquet"
+    assert description == {
+        "ledger": "ledger/a.parquet",
+        "ledger_sha256": sha256_of(path),
+        "ledger_bytes": path.stat().st_size,
+    }
+    assert list(ledger.read(store, "ledger/a.parquet")) == rows
+    columns = list(ledger.read_columns(store, "ledger/a.parquet", "clip_id", "reason"))
+    assert columns == [{"clip_id": SAID["clip_id"], "reason": reason} for reason in (None, "geo")]
+
+
+def test_a_missing_ledger_and_one_of_nonsense_are_refused_in_words(tmp_path):
+    store = small_dataset.store_of(tmp_path / "out")
+    for read in (ledger.read, ledger.read_columns):
+        with pytest.raises(CorruptShard, match=r"out/ledger/a\.parquet is missing"):
+            list(read(store, "ledger/a.parquet"))
+    (tmp_path / "out" / "ledger").mkdir()
+    cells = written().as_dict() | {"reason": "network"}
+    tables.write(tmp_path / "out" / "ledger" / "a.parquet", "ledger", [[cells]])
+    with pytest.raises(CorruptShard, match=r"out/ledger/a\.parquet is not a ledger: a row is written, or refused"):
+        list(ledger.read(store, "ledger/a.parquet"))
+
+
+def test_a_row_passes_over_cells_that_a_newer_version_added():
+    row = written(fingerprint="f" * 64)
+    assert LedgerRow.from_cells({**row.as_dict(), "phase_of_the_moon": "full"}) == row
+    with pytest.raises(TypeError):
+        LedgerRow.from_cells({"clip_id": "a"})
 
 
 def test_what_was_not_learnt_is_null_and_not_zero():

@@ -6,10 +6,21 @@ import random
 
 import pyarrow.parquet as pq
 import pytest
+import small_dataset
 
 from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
 from kinetics_prep.dataset import plan
-from kinetics_prep.errors import CorruptShard
+from kinetics_prep.errors import CorruptShard, OtherRecipe
+from kinetics_prep.storage.files import sha256_of
+
+pytestmark = pytest.mark.usefixtures("unflushed")
+
+KEY = "plan/train.parquet"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return small_dataset.store_of(tmp_path / "out")
 
 
 def rows(count, clips_per_shard=4):
@@ -29,73 +40,141 @@ def refused(count, clips_per_shard=4):
     return RefusedRow(*place, "a.csv:30", None, None, None, "train", None, None, "a.csv", 30, reason, message)
 
 
-def test_a_plan_reads_back_as_written(tmp_path):
+def test_a_plan_reads_back_as_written(store):
     planned = [*rows(9), dataclasses.replace(rows(10)[-1], label=None, label_index=None, end_seconds=None), refused(10)]
-    plan.write(tmp_path / "train.parquet", planned)
-    assert list(plan.read(tmp_path / "train.parquet")) == planned
+    plan.write(store, KEY, planned)
+    assert list(plan.read(store, KEY)) == planned
 
 
-def test_a_plan_reads_back_per_shard(tmp_path):
+def test_a_plan_reads_back_per_shard(store):
     planned = rows(10, clips_per_shard=4)
-    plan.write(tmp_path / "train.parquet", planned)
+    plan.write(store, KEY, planned)
     for shard in range(3):
-        assert list(plan.read(tmp_path / "train.parquet", shard)) == planned[4 * shard : 4 * shard + 4]
+        assert list(plan.read(store, KEY, shard)) == planned[4 * shard : 4 * shard + 4]
 
 
 @pytest.mark.parametrize("shards, row_groups", [(1, 1), (1024, 1024), (1025, 513), (2049, 683)])
-def test_a_plan_has_a_thousand_row_groups_at_most_and_reads_back_per_shard(tmp_path, shards, row_groups):
-    planned, path = rows(2 * shards - 1, clips_per_shard=2), tmp_path / "train.parquet"
-    plan.write(path, planned, shards)
-    assert pq.read_metadata(path).num_row_groups == row_groups
+def test_a_plan_has_a_thousand_row_groups_at_most_and_reads_back_per_shard(store, shards, row_groups):
+    planned = rows(2 * shards - 1, clips_per_shard=2)
+    plan.write(store, KEY, planned, shards)
+    assert pq.read_metadata(store.root / KEY).num_row_groups == row_groups
     for shard in {0, 1, 511, 512, 1023, 1024, shards - 1} & set(range(shards)):
-        assert list(plan.read(path, shard)) == planned[2 * shard : 2 * shard + 2]
-    assert list(plan.read(path)) == planned
+        assert list(plan.read(store, KEY, shard)) == planned[2 * shard : 2 * shard + 2]
+    assert list(plan.read(store, KEY)) == planned
 
 
-def test_a_plan_of_one_shard_a_row_group_is_read_whatever_their_number(tmp_path):
+def test_a_plan_of_one_shard_a_row_group_is_read_whatever_their_number(store):
     planned = rows(1100, clips_per_shard=1)
-    plan.write(tmp_path / "train.parquet", planned)
-    assert list(plan.read(tmp_path / "train.parquet", 1099)) == planned[1099:]
+    plan.write(store, KEY, planned)
+    assert list(plan.read(store, KEY, 1099)) == planned[1099:]
 
 
-def test_the_same_plan_has_the_same_bytes(tmp_path):
-    for name in ("one", "two"):
-        plan.write(tmp_path / name, rows(10))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+def test_the_same_plan_has_the_same_bytes(store):
+    entries = [plan.write(store, name, rows(10)) for name in ("one", "two")]
+    assert entries[0] == entries[1]
+    assert store.read("one") == store.read("two")
 
 
 def flipped(data: bytes, place: int, bit: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
 
 
-def test_damage_to_a_plan_is_corruption_and_nothing_else(tmp_path):
-    path = tmp_path / "train.parquet"
-    plan.write(path, [*rows(9), refused(9)])
+def test_damage_to_a_plan_is_corruption_and_nothing_else(store):
+    path = store.root / KEY
+    plan.write(store, KEY, [*rows(9), refused(9)])
     whole, chance, noticed = path.read_bytes(), random.Random(0), 0
     for _ in range(300):
         path.write_bytes(flipped(whole, chance.randrange(len(whole)), chance.randrange(8)))
         try:
-            list(plan.read(path))
+            list(plan.read(store, KEY))
         except CorruptShard:
             noticed += 1
     assert noticed > 30
 
 
-def test_damage_to_the_rows_of_a_plan_is_noticed(tmp_path):
-    path = tmp_path / "train.parquet"
+def test_damage_to_the_rows_of_a_plan_is_noticed(store):
+    path = store.root / KEY
     planned = [*rows(9), refused(9)]
-    plan.write(path, planned)
+    plan.write(store, KEY, planned)
     whole, chance = path.read_bytes(), random.Random(0)
     footer_begins = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for _ in range(200):
         path.write_bytes(flipped(whole, chance.randrange(footer_begins), chance.randrange(8)))
         with contextlib.suppress(CorruptShard):  # or it hit what nobody reads
-            assert list(plan.read(path)) == planned
+            assert list(plan.read(store, KEY)) == planned
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"label,youtube_id\n"])
-def test_a_file_that_is_no_table_is_no_plan(tmp_path, content):
-    path = tmp_path / "train.parquet"
-    path.write_bytes(content)
-    with pytest.raises(CorruptShard, match=r"train\.parquet is not a Parquet file"):
-        list(plan.read(path))
+def test_a_file_that_is_no_table_is_no_plan(store, content):
+    store.put(KEY, content)
+    with pytest.raises(CorruptShard, match=r"train\.parquet is (?:not a Parquet file|missing)"):
+        list(plan.read(store, KEY))
+
+
+def test_a_missing_plan_is_refused_in_words(store):
+    for read in (plan.entry_of, lambda *place: list(plan.read(*place)), lambda *place: list(plan.read(*place, 0))):
+        with pytest.raises(CorruptShard, match=r"out/plan/train\.parquet is missing"):
+            read(store, KEY)
+
+
+# Its entry in state.json ------------------------------------------------------------------------
+
+
+def test_an_entry_says_how_many_rows_there_are_and_what_they_are(store):
+    planned = [*rows(9), refused(9)]
+    entry = plan.write(store, KEY, planned, 3)
+    assert entry.rows == 10
+    assert entry.file_sha256 == sha256_of(store.root / KEY)
+    assert plan.entry_of(store, KEY) == entry
+    assert plan.write(store, "other", planned, 1).sha256 == entry.sha256
+
+
+@pytest.mark.parametrize(
+    "changes, is_same",
+    [({"annotation_file": "b.csv"}, True), ({"label_index": 2}, False), ({"annotation_line": 99}, False)],
+)
+def test_only_the_name_of_an_annotation_file_does_not_count(changes, is_same, store):
+    entry = plan.write(store, KEY, rows(3))
+    other = plan.write(store, "other", [*rows(2), dataclasses.replace(rows(3)[-1], **changes)])
+    assert (entry.sha256 == other.sha256) == is_same
+
+
+def test_every_flipped_byte_changes_the_checksum_of_the_file(store):
+    entry = plan.write(store, KEY, rows(3))
+    whole, path, chance = store.read(KEY), store.root / KEY, random.Random(0)
+    for place in chance.sample(range(len(whole)), 50):
+        path.write_bytes(flipped(whole, place, chance.randrange(8)))
+        with contextlib.suppress(CorruptShard):
+            assert plan.entry_of(store, KEY).file_sha256 != entry.file_sha256
+
+
+# The same plan once more ------------------------------------------------------------------------
+
+
+def test_the_same_rows_are_the_same_plan_whatever_their_file_is_called_now(store):
+    plan.write(store, KEY, rows(9))
+    plan.check_same(store, KEY, iter(rows(9)))
+    plan.check_same(store, KEY, [dataclasses.replace(row, annotation_file="renamed.csv") for row in rows(9)])
+
+
+OTHERS = {
+    "fewer": (rows(8), "9 there, 8 here; the first to differ is v8_000000_000010 .* there and nothing here"),
+    "more": (rows(10), "9 there, 10 here; the first to differ is nothing there and v9_000000_000010"),
+    "another class id": (
+        [dataclasses.replace(row, label_index=7) for row in rows(9)],
+        r"the first to differ is v0_000000_000010 \(line 0, label 'zumba', class id 1\) there and .*class id 7\) here",
+    ),
+    "another time": (
+        [dataclasses.replace(row, end_seconds=11.0) for row in rows(9)],
+        "the first to differ is one there and another of its name here",
+    ),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_other_rows_are_refused_and_the_first_to_differ_is_named(other, store):
+    plan.write(store, KEY, rows(9))
+    there = store.read(KEY)
+    with pytest.raises(OtherRecipe, match=OTHERS[other][1]):
+        plan.check_same(store, KEY, OTHERS[other][0])
+    assert store.read(KEY) == there

@@ -1,62 +1,114 @@
-"""What an output folder says of itself: recipe.json, labels.txt, sources.json; and the folder as a whole."""
+"""What an output folder says of itself: recipe.json, labels.txt, sources.json, purged.json."""
 
+import dataclasses
+import hashlib
 import json
-import os
-import subprocess
-import sys
 from fractions import Fraction
 
 import pytest
 import small_dataset
 
 from kinetics_prep.annotations.label_map import LabelMap
-from kinetics_prep.dataset import folder, labels, recipe_file, tools
-from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.dataset import documents, labels, purged, recipe_file
+from kinetics_prep.dataset.purged import Purged
 from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.dataset.recipe_file import RecipeFile, Tools
 from kinetics_prep.dataset.sources_file import with_recorded_sources, write_sources
-from kinetics_prep.errors import BadOption, CorruptShard, MissingTool, OtherRecipe
+from kinetics_prep.errors import BadOption, CorruptShard, MissingTool, NewerFormat, OtherRecipe, OtherTools
 from kinetics_prep.sources import Fetching
+
+pytestmark = pytest.mark.usefixtures("unflushed")
 
 RECIPE = small_dataset.RECIPE
 
 
 @pytest.fixture
-def layout(tmp_path):
-    return Layout(tmp_path / "out")
+def store(tmp_path):
+    return small_dataset.store_of(tmp_path / "out")
 
 
 # recipe.json ------------------------------------------------------------------------------------
 
-
-def test_the_first_run_writes_its_recipe_and_the_same_one_goes_on(layout):
-    digest = recipe_file.write_or_check(layout, RECIPE)
-    content = json.loads(layout.recipe.read_text())
-    assert content == {
-        "version": 1,
-        "digest": digest,
-        "recipe": json.loads(json.dumps(RECIPE.settings())),
-        "versions": tools.versions(RECIPE),
-    }
-    before = layout.recipe.stat().st_mtime_ns
-    assert recipe_file.write_or_check(layout, RECIPE) == digest
-    assert layout.recipe.stat().st_mtime_ns == before
+HERE = Tools("a" * 64, {"ffmpeg": "7.1", "pillow": "12.3"})
+SETTINGS = json.loads(json.dumps(RECIPE.settings()))
+FILE = RecipeFile(SETTINGS, recipe_file.digest(RECIPE), (HERE,))
 
 
-def test_another_recipe_is_refused_and_says_what_differs(layout):
-    import dataclasses
+def test_a_recipe_reads_back_as_written(store):
+    assert recipe_file.read(store) is None
+    file = dataclasses.replace(FILE, tools=(HERE, Tools("b" * 64, {})))
+    recipe_file.write(store, file)
+    assert recipe_file.read(store) == file
+    assert file.fingerprints == {"a" * 64, "b" * 64}
+    assert (file.recipe, file.formats, file.clips_per_shard) == (RECIPE, ("tfrecord", "parquet"), 3)
 
-    recipe_file.write_or_check(layout, RECIPE)
-    other = dataclasses.replace(RECIPE, fps=Fraction(6), tvl1=type(RECIPE.tvl1)(warps=3))
-    with pytest.raises(OtherRecipe, match="fps is 5 there and 6 here; tvl1 warps is 5 there and 3 here. "):
-        recipe_file.write_or_check(layout, other)
+
+def test_the_same_settings_go_on(store):
+    recipe_file.expect_same_settings(store, FILE, RECIPE)
 
 
-def test_another_version_of_a_tool_is_refused_and_named(layout, monkeypatch):
-    recipe_file.write_or_check(layout, RECIPE)
-    versions = tools.versions(RECIPE)
-    monkeypatch.setattr(tools, "versions", lambda recipe: versions | {"pillow": "1.0"})
-    with pytest.raises(OtherRecipe, match=f"pillow is {versions['pillow']} there and 1.0 here"):
-        recipe_file.write_or_check(layout, RECIPE)
+def test_other_settings_are_refused_and_named(store):
+    other = dataclasses.replace(RECIPE, fps=Fraction(6), tvl1=type(RECIPE.tvl1)(warps=3), formats=("parquet",))
+    with pytest.raises(
+        OtherRecipe,
+        match="out was prepared by another recipe: formats is tfrecord,parquet there and parquet here; "
+        "fps is 5 there and 6 here; tvl1 warps is 5 there and 3 here. Use the same settings to go on, or another",
+    ) as caught:
+        recipe_file.expect_same_settings(store, FILE, other)
+    assert "convert" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"formats": ("tfrecord",)}, "formats is tfrecord,parquet there and tfrecord here"),
+        ({"clips_per_shard": 64}, "clips_per_shard is 3 there and 64 here"),
+        ({"formats": ("parquet",), "clips_per_shard": 64}, "formats is .*; clips_per_shard is 3 there and 64 here"),
+    ],
+)
+def test_another_shape_of_the_same_records_is_refused_with_the_command_that_gives_it(changes, said, store):
+    other = dataclasses.replace(RECIPE, **changes)
+    assert recipe_file.digest(other) == FILE.digest
+    flags = f"--format {','.join(other.formats)} --clips-per-shard {other.clips_per_shard}"
+    with pytest.raises(OtherRecipe, match=f"{said}. Use what is there; `kinetics-prep convert .*out {flags}` changes"):
+        recipe_file.expect_same_settings(store, FILE, other)
+
+
+def test_known_tools_are_accepted_whatever_their_versions_are(store):
+    assert recipe_file.with_tools(store, FILE, dataclasses.replace(HERE, versions={"ffmpeg": "9"}), False) is FILE
+
+
+OTHER = Tools("b" * 64, {"ffmpeg": "7.1", "pillow": "12.2"})
+
+
+def test_tools_that_give_other_bytes_are_refused_and_named(store):
+    with pytest.raises(
+        OtherTools,
+        match=r"out was prepared by tools that give other bytes, by others \(pillow is 12.3 there and 12.2 here\)\. "
+        "To go on all the same, .* give --accept-tools; it is noted in recipe.json",
+    ):
+        recipe_file.with_tools(store, FILE, OTHER, False)
+    with pytest.raises(OtherTools, match="no version differs"):
+        recipe_file.with_tools(store, FILE, dataclasses.replace(HERE, fingerprint="c" * 64), False)
+
+
+def test_tools_that_were_accepted_are_noted_and_known_from_then_on(store):
+    accepted = recipe_file.with_tools(store, FILE, OTHER, True)
+    assert accepted == dataclasses.replace(FILE, tools=(HERE, OTHER))
+    assert recipe_file.with_tools(store, accepted, OTHER, False) is accepted
+    assert recipe_file.with_tools(store, accepted, HERE, False) is accepted
+
+
+def test_of_an_older_folder_the_versions_decide_once(store):
+    """What its tools do is not known; only which they were."""
+    old = dataclasses.replace(FILE, tools=(Tools("", HERE.versions),))
+    adopted = recipe_file.with_tools(store, old, HERE, False)
+    assert adopted.tools == (*old.tools, HERE)
+    with pytest.raises(OtherTools, match=r"out was prepared by others \(pillow is 12.3 there and 12.2 here\)"):
+        recipe_file.with_tools(store, old, OTHER, False)
+    assert recipe_file.with_tools(store, old, OTHER, True).tools == (*old.tools, OTHER)
+    with pytest.raises(OtherTools, match="give other bytes"):
+        recipe_file.with_tools(store, adopted, dataclasses.replace(HERE, fingerprint="c" * 64), False)
 
 
 def test_differences_are_told_setting_by_setting_within_settings_too():
@@ -69,30 +121,67 @@ def test_differences_are_told_setting_by_setting_within_settings_too():
     ]
 
 
+HOSTILE = {
+    "nothing": lambda content: content.clear(),
+    "no digest": lambda content: content.pop("digest"),
+    "no settings": lambda content: content.update(recipe={}),
+    "settings in a list": lambda content: content.update(recipe=["fps"]),
+    "settings in a number": lambda content: content.update(recipe=3),
+    "no formats": lambda content: content["recipe"].update(formats=[]),
+    "a format that nobody knows": lambda content: content["recipe"].update(formats=["../x"]),
+    "formats in a text": lambda content: content["recipe"].update(formats="tfrecord"),
+    "formats of lists": lambda content: content["recipe"].update(formats=[["tfrecord"]]),
+    "shards of no clips": lambda content: content["recipe"].update(clips_per_shard=0),
+    "shards of half a clip": lambda content: content["recipe"].update(clips_per_shard=0.5),
+    "no tools": lambda content: content.pop("tools"),
+    "tools in a number": lambda content: content.update(tools=3),
+    "tools without a fingerprint": lambda content: content.update(tools=[{"versions": {}}]),
+    "tools without versions": lambda content: content.update(tools=[{"fingerprint": "a", "versions": 3}]),
+    "tools of text": lambda content: content.update(tools=["ffmpeg"]),
+}
+
+
+@pytest.mark.parametrize("damage", HOSTILE)
+def test_a_document_that_holds_no_recipe_is_refused_in_words(damage, store):
+    content = {"digest": FILE.digest, "recipe": dict(SETTINGS), "tools": [dataclasses.asdict(HERE)]}
+    HOSTILE[damage](content)
+    documents.write(store, "recipe.json", content)
+    with pytest.raises(CorruptShard, match=r"out/recipe\.json holds no recipe: "):
+        recipe_file.read(store)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "cannot be read"),
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        ("null", "cannot be read"),
-        ("{}", "holds no recipe"),
-        ('{"digest": "a", "recipe": {}}', "holds no recipe"),
-        ('{"digest": "a", "recipe": {}, "versions": {}}', "is damaged: its digest is not that of its content"),
+        ("", "is empty"),
+        ("{", "is not JSON"),
+        ("[]", "holds list"),
+        ("{}", "has version None"),
+        ('{"version": 1}', "holds no recipe"),
+        ('{"version": 1, "digest": "a", "recipe": {}, "versions": {}}', "is damaged: its digest is not that of its"),
+        ('{"version": 2, "digest": "a", "recipe": {}, "tools": []}', "is damaged: it does not read back as it was"),
     ],
 )
-def test_a_damaged_recipe_is_refused(text, message, layout):
-    layout.output.mkdir()
-    layout.recipe.write_text(text)
-    with pytest.raises(CorruptShard, match=message):
-        recipe_file.read(layout.recipe)
-    with pytest.raises(CorruptShard):
-        recipe_file.write_or_check(layout, RECIPE)
+def test_a_damaged_recipe_is_refused(text, message, store):
+    (store.root / "recipe.json").write_text(text)
+    with pytest.raises(CorruptShard, match=rf"out/recipe\.json {message}"):
+        recipe_file.read(store)
 
 
-def test_a_missing_recipe_cannot_be_read(layout):
-    with pytest.raises(CorruptShard, match=r"recipe\.json cannot be read: .*No such file"):
-        recipe_file.read(layout.recipe)
+def test_a_recipe_of_format_1_is_read_with_tools_that_are_not_known(store):
+    content = {"version": 1, "digest": OLD_DIGEST, "recipe": SETTINGS, "versions": {"ffmpeg": "7.1"}}
+    (store.root / "recipe.json").write_text(json.dumps(content))
+    assert recipe_file.read(store) == RecipeFile(SETTINGS, OLD_DIGEST, (Tools("", {"ffmpeg": "7.1"}),))
+
+
+OLD_DIGEST = hashlib.sha256(json.dumps([SETTINGS, {"ffmpeg": "7.1"}], sort_keys=True).encode()).hexdigest()[:16]
+"""As kinetics-prep computed it in format 1."""
+
+
+def test_a_recipe_of_a_newer_format_is_refused(store):
+    (store.root / "recipe.json").write_text('{"version": 3}')
+    with pytest.raises(NewerFormat):
+        recipe_file.read(store)
 
 
 def test_settings_give_back_the_recipe():
@@ -126,16 +215,9 @@ def test_settings_of_an_engine_that_does_not_run_here_say_so():
 
 
 def test_engines_that_give_the_same_flow_make_the_same_recipe():
-    import dataclasses
-
     gpu = dataclasses.replace(RECIPE, engine="tvl1-cuda")
     assert gpu.settings() == RECIPE.settings()
-    assert recipe_file.digest(gpu, {}) == recipe_file.digest(RECIPE, {})
-
-
-def test_the_digest_of_a_recipe_stays_the_same_for_ever():
-    """A changed digest would end every folder that was begun before."""
-    assert recipe_file.digest(Recipe("tvl1"), {"record": "2", "engine": "version 1"}) == "0f5b9a7eca07d6cd"
+    assert recipe_file.digest(gpu) == recipe_file.digest(RECIPE)
 
 
 # labels.txt -------------------------------------------------------------------------------------
@@ -143,165 +225,133 @@ def test_the_digest_of_a_recipe_stays_the_same_for_ever():
 MAP = LabelMap(("running", "walking"))
 
 
-def test_the_first_run_writes_its_labels(layout):
-    assert labels.write_or_check(layout, MAP, is_given=False) == MAP
-    assert layout.labels.read_text() == "running\nwalking\n"
-    assert labels.read_labels(layout) == MAP
+def test_the_first_run_writes_its_labels(store):
+    assert labels.write_or_check(store, MAP, is_given=False) == MAP
+    assert (store.root / "labels.txt").read_text() == "running\nwalking\n"
+    assert labels.read_labels(store) == MAP
 
 
 @pytest.mark.parametrize("fewer", [("walking",), ("running",), ()])
-def test_a_later_split_with_fewer_labels_takes_the_folders(fewer, layout):
-    labels.write_or_check(layout, MAP, is_given=False)
-    assert labels.write_or_check(layout, LabelMap(fewer), is_given=False) == MAP
+def test_a_later_split_with_fewer_labels_takes_the_folders(fewer, store):
+    labels.write_or_check(store, MAP, is_given=False)
+    assert labels.write_or_check(store, LabelMap(fewer), is_given=False) == MAP
 
 
 @pytest.mark.parametrize("is_given", [True, False])
-def test_a_label_that_the_folder_lacks_is_refused_by_name(is_given, layout):
-    labels.write_or_check(layout, MAP, is_given=False)
+def test_a_label_that_the_folder_lacks_is_refused_by_name(is_given, store):
+    labels.write_or_check(store, MAP, is_given=False)
     with pytest.raises(OtherRecipe, match=r"labels\.txt lacks 'yodelling', so class ids would disagree"):
-        labels.write_or_check(layout, LabelMap(("running", "walking", "yodelling")), is_given)
+        labels.write_or_check(store, LabelMap(("running", "walking", "yodelling")), is_given)
 
 
 @pytest.mark.parametrize("given", [("walking", "running"), ("running",)])
-def test_a_map_that_the_user_gave_must_be_the_folders_in_its_order(given, layout):
-    labels.write_or_check(layout, MAP, is_given=False)
+def test_a_map_that_the_user_gave_must_be_the_folders_in_its_order(given, store):
+    labels.write_or_check(store, MAP, is_given=False)
     with pytest.raises(OtherRecipe, match=r"labels\.txt has other labels, or another order, so class ids would disagr"):
-        labels.write_or_check(layout, LabelMap(given), is_given=True)
-    assert labels.write_or_check(layout, MAP, is_given=True) == MAP
+        labels.write_or_check(store, LabelMap(given), is_given=True)
+    assert labels.write_or_check(store, MAP, is_given=True) == MAP
 
 
-def test_an_unlabelled_set_has_an_empty_map(layout):
-    assert labels.write_or_check(layout, LabelMap(()), is_given=False) == LabelMap(())
-    assert labels.read_labels(layout) == LabelMap(())
+def test_an_unlabelled_set_has_an_empty_map(store):
+    assert labels.write_or_check(store, LabelMap(()), is_given=False) == LabelMap(())
+    assert labels.read_labels(store) == LabelMap(())
 
 
 @pytest.mark.parametrize("content", [b"a\na\n", b"a\n\nb\n", b"\xff\n", b"a\x07\n"])
-def test_a_damaged_label_map_is_refused(content, layout):
-    layout.output.mkdir()
-    layout.labels.write_bytes(content)
+def test_a_damaged_label_map_is_refused(content, store):
+    (store.root / "labels.txt").write_bytes(content)
     with pytest.raises(CorruptShard, match=r"labels\.txt cannot be read"):
-        labels.read_labels(layout)
+        labels.read_labels(store)
 
 
 # sources.json -----------------------------------------------------------------------------------
 
 
-def test_places_are_recorded_and_taken_where_none_are_named(layout):
+def test_places_are_recorded_and_taken_where_none_are_named(store):
     fetching = Fetching(("/data/videos", "youtube"), cache="/data/cache", cookies="/secret/cookies.txt")
-    write_sources(layout, fetching)
-    assert json.loads(layout.sources.read_text()) == {
-        "version": 1,
-        "videos": ["/data/videos", "youtube"],
-        "cache": "/data/cache",
-    }
-    resumed = with_recorded_sources(layout, Fetching((), proxy="http://host:1", short_side=99))
+    write_sources(store, fetching)
+    content = documents.read(store, "sources.json")
+    assert content == {"version": 2, "videos": ["/data/videos", "youtube"], "cache": "/data/cache"}
+    resumed = with_recorded_sources(store, Fetching((), proxy="http://host:1", short_side=99))
     assert (resumed.videos, resumed.cache) == (("/data/videos", "youtube"), "/data/cache")
     assert (resumed.proxy, resumed.short_side, resumed.cookies) == ("http://host:1", 99, None)
 
 
 @pytest.mark.parametrize("named", [Fetching(("elsewhere",)), Fetching((), cache="elsewhere")])
-def test_places_that_are_named_replace_the_recorded_ones(named, layout):
-    write_sources(layout, Fetching(("/data/videos",), cache="/data/cache"))
-    assert with_recorded_sources(layout, named) is named
+def test_places_that_are_named_replace_the_recorded_ones(named, store):
+    write_sources(store, Fetching(("/data/videos",), cache="/data/cache"))
+    assert with_recorded_sources(store, named) is named
 
 
-def test_an_address_with_a_password_is_not_recorded_and_removes_what_was(layout):
-    write_sources(layout, Fetching(("/data/videos",)))
-    write_sources(layout, Fetching(("/data/videos", "http://me:secret@mirror.example/{id}.mp4")))
-    assert not layout.sources.exists()
-    write_sources(layout, Fetching(("http://me:secret@mirror.example/{id}.mp4",)))
-    assert not layout.sources.exists()
+def test_an_address_with_a_password_is_not_recorded_and_removes_what_was(store):
+    write_sources(store, Fetching(("/data/videos",)))
+    write_sources(store, Fetching(("/data/videos", "http://me:secret@mirror.example/{id}.mp4")))
+    assert not (store.root / "sources.json").exists()
+    write_sources(store, Fetching(("http://me:secret@mirror.example/{id}.mp4",)))
+    assert not (store.root / "sources.json").exists()
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"videos": 3, "cache": null}', '{"videos": []}'])
-def test_without_any_place_the_user_is_asked_for_one(text, layout):
-    layout.output.mkdir()
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "[]", "{}", '{"version": 1, "videos": 3, "cache": null}', '{"version": 1, "videos": []}'],
+)
+def test_without_any_place_the_user_is_asked_for_one(text, store):
     if text is not None:
-        layout.sources.write_text(text)
+        (store.root / "sources.json").write_text(text)
     with pytest.raises(BadOption, match="does not say where its videos are: give --videos or --cache"):
-        with_recorded_sources(layout, Fetching(()))
+        with_recorded_sources(store, Fetching(()))
 
 
-# The folder -------------------------------------------------------------------------------------
+def test_places_are_written_once(store):
+    fetching = Fetching(("/data/videos",))
+    write_sources(store, fetching)
+    inode = (store.root / "sources.json").stat().st_ino
+    write_sources(store, fetching)
+    assert (store.root / "sources.json").stat().st_ino == inode
+    write_sources(store, Fetching(("/data/others",)))
+    assert documents.read(store, "sources.json")["videos"] == ["/data/others"]
 
 
-def test_a_folder_is_made_and_has_empty_scratch_space_that_goes_again(layout):
-    with folder.exclusive(layout):
-        assert list(layout.scratch.iterdir()) == []
-    assert list(layout.output.iterdir()) == []
+# purged.json ------------------------------------------------------------------------------------
+
+ROW = small_dataset.row(1)
 
 
-def test_temporary_files_of_a_killed_run_go_and_its_objects_stay(layout):
-    (layout.scratch / "nested").mkdir(parents=True)
-    (layout.scratch / "half").write_bytes(b"x")
-    (layout.work / "train" / "00000").mkdir(parents=True)
-    (layout.work / "train" / "00000" / "00000.written").touch()
-    with folder.exclusive(layout):
-        assert list(layout.scratch.iterdir()) == []
-    assert [path.name for path in layout.work.rglob("*")] == ["train", "00000", "00000.written"]
+def test_what_was_purged_reads_back_and_nothing_is_where_there_is_no_file(store):
+    assert purged.read(store) == Purged({})
+    gone = Purged({ROW.media_id: "its uploader asked to", "another": ""})
+    purged.write(store, gone)
+    assert purged.read(store) == gone
 
 
-def test_another_run_is_kept_out_until_the_first_is_over(layout):
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from kinetics_prep.dataset import folder; from kinetics_prep.dataset.layout import Layout\n"
-        "from kinetics_prep.errors import OtherRecipe\n"
-        "try:\n with folder.exclusive(Layout(Path(sys.argv[1]))): print('entered')\n"
-        "except OtherRecipe as error: print(error)\n"
-    )
-
-    def other_run() -> str:
-        return subprocess.run([sys.executable, "-c", program, layout.output], capture_output=True, text=True).stdout
-
-    with folder.exclusive(layout):
-        (layout.scratch / "ours").touch()
-        assert "another run is writing to" in other_run()
-        assert (layout.scratch / "ours").exists()
-        (layout.scratch / "ours").unlink()
-    assert other_run() == "entered\n"
+def test_a_row_is_purged_by_the_id_of_its_video_or_of_its_clip():
+    assert Purged({}).reason_for(ROW) is None
+    assert Purged({"another": "x"}).reason_for(ROW) is None
+    assert Purged({ROW.media_id: "by video"}).reason_for(ROW) == "by video"
+    assert Purged({ROW.clip_id: "by clip"}).reason_for(ROW) == "by clip"
+    assert Purged({ROW.clip_id: "by clip", ROW.media_id: "by video"}).reason_for(ROW) == "by video"
+    assert Purged({ROW.clip_id: ""}).reason_for(ROW) == ""
+    duplicate = small_dataset.duplicate(ROW, 2)
+    assert Purged({ROW.clip_id: "by clip"}).reason_for(duplicate) == "by clip"
+    assert Purged({"None": "x"}).reason_for(dataclasses.replace(duplicate, media_id=None, clip_id="a.csv:3")) is None
 
 
-def test_an_error_in_the_run_lets_others_in(layout):
-    with pytest.raises(ZeroDivisionError), folder.exclusive(layout):
-        raise ZeroDivisionError
-    with folder.exclusive(layout):
-        pass
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"version": 2, "ids": {}}', b'{"version": 1}'])
+def test_a_damaged_list_is_not_taken_for_an_empty_one(data, store):
+    """Or what was taken down would come back."""
+    (store.root / "purged.json").write_bytes(data)
+    with pytest.raises(CorruptShard, match=r"out/purged\.json"):
+        purged.read(store)
 
 
-def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        with (
-            pytest.raises(BadOption, match=r"--output .* cannot be written to: .*file"),
-            folder.exclusive(Layout(output)),
-        ):
-            pass
+@pytest.mark.parametrize("ids", [None, [], ["a"], 3, {"a": None}, {"a": ["b"]}])
+def test_a_list_of_another_kind_is_refused_in_words(ids, store):
+    documents.write(store, "purged.json", {"ids": ids})
+    with pytest.raises(CorruptShard, match=r"out/purged\.json holds no list of ids"):
+        purged.read(store)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_the_right_to_write_is_named(tmp_path):
-    (tmp_path / "out").mkdir(mode=0o500)
-    with pytest.raises(BadOption, match="Permission denied"), folder.exclusive(Layout(tmp_path / "out")):
-        pass
-
-
-def test_a_folder_is_unused_until_an_object_or_a_marker_is_there(tmp_path):
-    dataset = small_dataset.make(tmp_path / "out")
-    assert folder.is_unused(dataset.layout)
-    dataset.write(dataset.rows[4], "network")
-    assert not folder.is_unused(dataset.layout)
-    dataset.part.object(dataset.rows[4], "refused").unlink()
-    assert folder.is_unused(dataset.layout)
-    dataset.complete()
-    assert not dataset.layout.work.glob("*/*/*") or not list(dataset.layout.work.glob("*/*/*"))
-    assert not folder.is_unused(dataset.layout)
-
-
-def test_settings_are_removed_and_nothing_else(tmp_path):
-    dataset = small_dataset.make(tmp_path / "out")
-    dataset.write(dataset.rows[0])
-    (dataset.layout.output / "notes.md").touch()
-    folder.remove_settings(dataset.layout)
-    assert sorted(path.name for path in dataset.layout.output.iterdir()) == [".work", "notes.md", "plan"]
-    assert list(dataset.layout.plans.iterdir()) == []
-    folder.remove_settings(dataset.layout)
+def test_a_list_of_a_newer_format_is_refused(store):
+    (store.root / "purged.json").write_bytes(b'{"version": 3}')
+    with pytest.raises(NewerFormat):
+        purged.read(store)

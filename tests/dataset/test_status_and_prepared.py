@@ -1,5 +1,6 @@
 """How far a folder is, in numbers and words; and a prepared data set opened for reading in Python."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -8,10 +9,18 @@ from small_dataset import ledger_row, record_of, row
 
 import kinetics_prep
 from kinetics_prep.annotations.published import PublishedDataset
-from kinetics_prep.dataset import manifest, plan, status
+from kinetics_prep.dataset import documents, layout, manifest, plan, recipe_file, status
+from kinetics_prep.dataset import state as states
+from kinetics_prep.dataset.part import list_parts
 from kinetics_prep.dataset.prepared import open_dataset
-from kinetics_prep.dataset.shards import assemble
+from kinetics_prep.dataset.shards import amend_ledger, assemble
 from kinetics_prep.errors import RETRYABLE, BadOption, CorruptShard, IncompleteShard
+
+pytestmark = pytest.mark.usefixtures("unflushed")
+
+
+def write_manifest(dataset) -> None:
+    manifest.write(dataset.store, manifest.build(dataset.store, states.read(dataset.store)))
 
 
 @pytest.fixture
@@ -20,7 +29,7 @@ def dataset(tmp_path):
 
 
 def test_a_folder_that_was_only_planned_has_everything_to_go(dataset):
-    (found,) = status.read_status(dataset.layout.output)
+    (found,) = status.read_status(dataset.folder)
     assert (found.split, found.rows, found.written, found.refused, found.to_go) == ("train", 5, 0, 0, 5)
     assert found.rows_of == {"running": 3, "walking": 2}
 
@@ -30,7 +39,7 @@ def test_a_run_under_way_is_counted_by_objects_and_by_complete_shards(dataset):
         dataset.write(planned, reason)
     assemble(dataset.part, 0)
     dataset.write(dataset.rows[3], "geo")
-    (found,) = status.read_status(dataset.layout.output)
+    (found,) = status.read_status(dataset.folder)
     assert (found.written, found.refused, found.to_go) == (1, 3, 1)
     assert found.reasons == {"network": 1, "private": 1}  # of the shard that is complete
     assert found.lost_of == {"walking": 1, "running": 1}
@@ -38,22 +47,46 @@ def test_a_run_under_way_is_counted_by_objects_and_by_complete_shards(dataset):
 
 def test_a_question_changes_nothing(dataset):
     dataset.write(dataset.rows[0])
-    before = {path: path.stat().st_mtime_ns for path in dataset.layout.output.rglob("*")}
-    status.read_status(dataset.layout.output)
-    assert {path: path.stat().st_mtime_ns for path in dataset.layout.output.rglob("*")} == before
+    before = {path: path.stat().st_mtime_ns for path in dataset.folder.rglob("*")}
+    status.read_status(dataset.folder)
+    assert {path: path.stat().st_mtime_ns for path in dataset.folder.rglob("*")} == before
 
 
-def test_clips_of_a_refresh_count_to_their_split(dataset):
-    import dataclasses
-
-    dataset.complete({1: "network"})
+@pytest.mark.parametrize("is_amended", [True, False])
+def test_a_clip_that_a_search_found_counts_once_also_while_it_is_in_two_ledgers(is_amended, dataset):
+    dataset.complete({1: "network", 4: "geo"})
+    current, key = states.read(dataset.store), layout.plan_key("train-refresh1")
     found_row = dataclasses.replace(dataset.rows[1], shard=0, index=0)
-    path = dataset.layout.plan("train-refresh1")
-    plan.write(path, [found_row], 1)
-    part = dataclasses.replace(dataset.part, refresh=1, rows=1, plan_sha256=plan.digest_of(path).sha256())
-    small_dataset.SmallDataset(part, [found_row]).complete()
-    (found,) = status.read_status(dataset.layout.output)
-    assert (found.written, found.refused) == (5, 1)  # the ledger of the first plan is amended at the refresh's end
+    plans = {**current.plans, "train-refresh1": plan.write(dataset.store, key, [found_row])}
+    states.write(dataset.store, dataclasses.replace(current, plans=plans))
+    parts = list_parts(dataset.store, states.read(dataset.store), recipe_file.read(dataset.store))
+    small_dataset.SmallDataset(parts[1], [found_row]).complete()
+    if is_amended:
+        amend_ledger(parts[0], 0, {})
+    (found,) = status.read_status(dataset.folder)
+    assert (found.rows, found.written, found.refused, found.to_go) == (5, 4, 1, 0)
+    assert found.reasons == {"geo": 1}
+
+
+def test_objects_of_an_older_epoch_do_not_count(dataset):
+    dataset.write(dataset.rows[0])
+    states.write(dataset.store, dataclasses.replace(states.read(dataset.store), epoch=2))
+    (found,) = status.read_status(dataset.folder)
+    assert found.to_go == 5
+
+
+def test_an_object_that_is_damaged_is_still_to_go(dataset):
+    for planned in dataset.rows[:2]:
+        dataset.write(planned)
+    dataset.path(dataset.part.object_key(dataset.rows[0])).write_bytes(b"damaged")
+    (found,) = status.read_status(dataset.folder)
+    assert (found.written, found.to_go) == (1, 4)
+
+
+def test_a_folder_without_a_recipe_says_so(dataset):
+    dataset.store.delete("recipe.json")
+    with pytest.raises(CorruptShard, match=r"out holds no recipe\.json"):
+        status.read_status(dataset.folder)
 
 
 def test_a_folder_without_a_plan_says_so(tmp_path):
@@ -71,7 +104,7 @@ def test_classes_that_lost_the_largest_share_come_first():
 
 def test_the_lines_say_what_is_lost_and_what_may_be_tried_again(dataset):
     dataset.complete({0: "network", 1: "malformed_row", 4: "network"})
-    lines = list(status.describe(status.read_status(dataset.layout.output), RETRYABLE, worst=1))
+    lines = list(status.describe(status.read_status(dataset.folder), RETRYABLE, worst=1))
     assert lines == [
         "train: 5 rows, 2 written (40.0%), 3 refused, 0 to go",
         "        2  network  to try again: --retry network",
@@ -112,21 +145,21 @@ def test_numbers_are_set_against_those_published():
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     dataset = small_dataset.make(tmp_path_factory.mktemp("prepared") / "out").complete({1: "network"})
-    manifest.write(dataset.layout, manifest.build(dataset.layout))
+    write_manifest(dataset)
     return dataset
 
 
 def test_the_public_face_opens_a_data_set(prepared):
-    opened = kinetics_prep.open_dataset(str(prepared.layout.output))
+    opened = kinetics_prep.open_dataset(str(prepared.folder))
     assert isinstance(opened, kinetics_prep.PreparedDataset)
     assert opened.labels == ("running", "walking")
     assert (opened.splits, opened.formats) == (("train",), ("tfrecord", "parquet"))
-    assert opened.manifest == manifest.read(prepared.layout)
+    assert opened.manifest == manifest.read(prepared.store)
 
 
 @pytest.mark.parametrize("format", [None, "tfrecord", "parquet"])
 def test_records_come_in_the_order_of_the_plan_from_either_format(format, prepared):
-    opened = open_dataset(prepared.layout.output)
+    opened = open_dataset(prepared.folder)
     records = list(opened.records("train", format))
     written = [planned for planned in prepared.rows if planned != prepared.rows[1]]
     assert [record.to_bytes() for record in records] == [record_of(planned).to_bytes() for planned in written]
@@ -137,7 +170,7 @@ def test_records_come_in_the_order_of_the_plan_from_either_format(format, prepar
 
 
 def test_a_format_is_read_from_its_own_files(prepared, tmp_path):
-    shutil.copytree(prepared.layout.output, tmp_path / "out")
+    shutil.copytree(prepared.folder, tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "tfrecord")
     opened = open_dataset(tmp_path / "out")
     assert len(list(opened.records("train", "parquet"))) == 4
@@ -147,19 +180,19 @@ def test_a_format_is_read_from_its_own_files(prepared, tmp_path):
 
 def test_the_ledger_tells_of_every_row(prepared):
     expected = [ledger_row(planned, "network" if k == 1 else None) for k, planned in enumerate(prepared.rows)]
-    assert list(open_dataset(prepared.layout.output).ledger("train")) == expected
+    assert list(open_dataset(prepared.folder).ledger("train")) == expected
 
 
 def test_a_shard_of_refusals_alone_has_no_file(tmp_path):
     dataset = small_dataset.make(tmp_path / "out").complete(dict.fromkeys(range(3), "removed"))
-    manifest.write(dataset.layout, manifest.build(dataset.layout))
-    opened = open_dataset(dataset.layout.output)
+    write_manifest(dataset)
+    opened = open_dataset(dataset.folder)
     assert [path.name for path in opened.shards("train")] == ["train-00001-of-00002.tfrecord"]
     assert len(list(opened.ledger("train"))) == 5
 
 
 def test_what_is_not_there_is_named(prepared, tmp_path):
-    opened = open_dataset(prepared.layout.output)
+    opened = open_dataset(prepared.folder)
     for call in (opened.shards, opened.records, opened.ledger):
         with pytest.raises(BadOption, match=r"holds no split 'val', only train$"):
             list(call("val"))
@@ -184,13 +217,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("damage", HOSTILE)
 def test_a_manifest_that_makes_no_sense_is_refused_in_words(damage, prepared, tmp_path):
-    import json
-
-    shutil.copytree(prepared.layout.output, tmp_path / "out")
+    shutil.copytree(prepared.folder, tmp_path / "out")
     change, message = HOSTILE[damage]
-    content = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    store = small_dataset.store_of(tmp_path / "out")
+    content = documents.read(store, layout.MANIFEST)
     change(content)
-    (tmp_path / "out" / "dataset.json").write_text(json.dumps(content))
+    documents.write(store, layout.MANIFEST, content)
     with pytest.raises(CorruptShard, match=message):
         open_dataset(tmp_path / "out")
 
@@ -198,7 +230,7 @@ def test_a_manifest_that_makes_no_sense_is_refused_in_words(damage, prepared, tm
 def test_a_manifest_that_lacks_a_file_is_refused_in_words(prepared):
     import copy
 
-    opened = open_dataset(prepared.layout.output)
+    opened = open_dataset(prepared.folder)
     content = copy.deepcopy(opened.manifest)
     del content["splits"]["train"]["shards"][0]["files"]["parquet"]
     lacking = kinetics_prep.PreparedDataset(opened.folder, opened.labels, content)
@@ -208,7 +240,7 @@ def test_a_manifest_that_lacks_a_file_is_refused_in_words(prepared):
 
 
 def test_a_damaged_record_is_refused_while_it_is_read(prepared, tmp_path):
-    shutil.copytree(prepared.layout.output, tmp_path / "out")
+    shutil.copytree(prepared.folder, tmp_path / "out")
     opened = open_dataset(tmp_path / "out")
     path = opened.shards("train")[1]
     data = bytearray(path.read_bytes())

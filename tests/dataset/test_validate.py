@@ -1,105 +1,121 @@
 """What `validate` finds, by damage: each planted problem is named, where it is, and nothing else."""
 
-import json
+import dataclasses
+import random
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import small_dataset
 from small_dataset import LABELS, record_of, row
 
-from kinetics_prep.dataset import ledger, manifest, validate
+from kinetics_prep.dataset import documents, layout, ledger, manifest, plan, purged, validate
+from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.record_problems import record_problems
-from kinetics_prep.errors import CorruptShard
+from kinetics_prep.dataset.sources_file import write_sources
+from kinetics_prep.errors import CorruptShard, NewerFormat
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.image_codec import encode_frame, encode_levels
-from kinetics_prep.storage import tables
+from kinetics_prep.sources import Fetching
+
+pytestmark = pytest.mark.usefixtures("unflushed")
 
 NAME = "train-00000-of-00002"
+DATA, LEDGER, MARKER = f"tfrecord/{NAME}.tfrecord", f"ledger/{NAME}.parquet", f"markers/{NAME}.json"
 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory):
     dataset = small_dataset.make(tmp_path_factory.mktemp("validate") / "out").complete({1: "network"})
-    manifest.write(dataset.layout, manifest.build(dataset.layout))
-    return dataset
+    finish(dataset)
+    return dataset.folder
+
+
+def finish(dataset) -> None:
+    """Writes the manifest and the last word on the state."""
+    current = dataclasses.replace(states.read(dataset.store), is_complete=True)
+    manifest.write(dataset.store, manifest.build(dataset.store, current))
+    states.write(dataset.store, current)
 
 
 @pytest.fixture
-def layout(complete, tmp_path):
+def store(complete, tmp_path):
     """A copy that may be damaged."""
-    shutil.copytree(complete.layout.output, tmp_path / "out")
-    return type(complete.layout)(tmp_path / "out")
+    shutil.copytree(complete, tmp_path / "out")
+    return small_dataset.store_of(tmp_path / "out")
 
 
-def problems(layout) -> list[str]:
-    return sorted(map(str, validate.problems(layout, validate.list_shards(layout), workers=2)))
+def problems(folder: Path) -> list[str]:
+    return sorted(map(str, validate.problems(validate.open_folder(folder), workers=2)))
 
 
-def rewrite(path, change) -> None:
-    """Changes a JSON file."""
-    content = json.loads(path.read_text())
+def rewrite(store, key, change) -> None:
+    """Changes a JSON document, whose checksum is right again then."""
+    content = documents.read(store, key)
     change(content)
-    path.write_text(json.dumps(content))
+    documents.write(store, key, content)
 
 
-def rewrite_ledger(layout, change) -> None:
-    path = layout.ledger(NAME)
-    rows = change(list(ledger.read(path)))
-    tables.write(path, "ledger", [[each.as_dict() for each in rows]])
+def rewrite_ledger(store, change) -> None:
+    ledger.write(store, LEDGER, change(list(ledger.read(store, LEDGER))))
 
 
 def test_nothing_is_wrong_with_what_was_written(complete):
     done = []
-    shards = validate.list_shards(complete.layout)
-    assert list(validate.problems(complete.layout, shards, done=done.append)) == []
-    assert done == shards
-    assert [(shard.name, shard.written, shard.shards) for shard in shards] == [
+    folder = validate.open_folder(complete)
+    assert list(validate.problems(folder, done=done.append)) == []
+    assert done == list(folder.shards)
+    assert [(shard.name, shard.written, shard.part.shards) for shard in folder.shards] == [
         (NAME, 2, 2),
         ("train-00001-of-00002", 2, 2),
     ]
 
 
-def test_a_folder_without_a_manifest_has_no_shards_to_validate(layout):
-    layout.manifest.unlink()
-    with pytest.raises(CorruptShard, match=r"holds no dataset\.json"):
-        validate.list_shards(layout)
+@pytest.mark.parametrize("key", ["dataset.json", "recipe.json", "labels.txt", "state.json"])
+def test_a_folder_without_what_describes_it_cannot_be_validated(key, store):
+    store.delete(key)
+    with pytest.raises(
+        CorruptShard, match=r"out(?:/labels\.txt cannot be read| holds no (?:dataset|recipe)\.json| holds no plan)"
+    ):
+        validate.open_folder(store.root)
 
 
 DAMAGES = {
     "a flipped byte of a record": (
-        lambda layout: flip(layout.shard(NAME, "tfrecord"), 300),
+        lambda store: flip(store.root / DATA, 300),
         [
             f"tfrecord/{NAME}.tfrecord: its checksum is not the one in dataset.json",
             r"tfrecord/{NAME}.tfrecord: .* data's checksum is wrong",
         ],
     ),
     "a shard cut short": (
-        lambda layout: layout.shard(NAME, "tfrecord").write_bytes(layout.shard(NAME, "tfrecord").read_bytes()[:-4]),
+        lambda store: store.put(DATA, store.read(DATA)[:-4]),
         ["bytes long, expected", "its checksum is not the one in dataset.json", "file ends inside a record"],
     ),
     "a missing shard": (
-        lambda layout: layout.shard(NAME, "parquet").unlink(),
+        lambda store: store.delete(f"parquet/{NAME}.parquet"),
         [rf"parquet/{NAME}.parquet: .*No such file"],
     ),
     "a missing ledger": (
-        lambda layout: layout.ledger(NAME).unlink(),
-        [rf"^{NAME}: .*No such file", "No such file", "No such file"],
+        lambda store: store.delete(LEDGER),
+        [rf"^{NAME}: .*No such file", "ledger/.* is missing", "ledger/.* is missing"],
     ),
     "a missing marker": (
-        lambda layout: layout.marker(NAME).unlink(),
+        lambda store: store.delete(MARKER),
         [rf"^{NAME}: .*No such file", "^dataset.json: does not say what the markers"],
     ),
     "a stranger among the shards": (
-        lambda layout: shutil.copy(layout.shard(NAME, "tfrecord"), layout.shard("train-00009-of-00010", "tfrecord")),
+        lambda store: store.put("tfrecord/train-00009-of-00010.tfrecord", store.read(DATA)),
         ["^tfrecord/train-00009-of-00010.tfrecord: is not in dataset.json; a reader that takes all files"],
     ),
     "a stranger among the ledgers": (
-        lambda layout: shutil.copy(layout.ledger(NAME), layout.ledger("train-00009-of-00010")),
+        lambda store: store.put("ledger/train-00009-of-00010.parquet", store.read(LEDGER)),
         ["^ledger/train-00009-of-00010.parquet: is not in dataset.json"],
     ),
     "labels in another order": (
-        lambda layout: layout.labels.write_text("walking\nrunning\n"),
+        lambda store: store.put("labels.txt", b"walking\nrunning\n"),
         [
             "^dataset.json: does not say what the markers",
             "^labels.txt: is not the file that dataset.json knows; class ids may be wrong",
@@ -108,11 +124,11 @@ DAMAGES = {
         ],
     ),
     "another plan": (
-        lambda layout: change_plan(layout),
+        lambda store: change_plan(store),
         ["^plan/train.parquet: is not the plan that the shards were made from", *["its 3 rows are not the 3 that"]],
     ),
     "a ledger row too few": (
-        lambda layout: rewrite_ledger(layout, lambda rows: rows[:2]),
+        lambda store: rewrite_ledger(store, lambda rows: rows[:2]),
         [
             "its checksum is not the marker's",
             "its 2 rows are not the 3 that were planned",
@@ -121,23 +137,22 @@ DAMAGES = {
         ],
     ),
     "a marker of another recipe": (
-        lambda layout: rewrite(layout.marker(NAME), lambda marker: marker.update(recipe="f" * 16)),
-        [f"^markers/{NAME}.json: says recipe {'f' * 16}, dataset.json"],
+        lambda store: rewrite(store, MARKER, lambda marker: marker.update(recipe="f" * 16)),
+        [f"^markers/{NAME}.json: says recipe {'f' * 16}, expected"],
     ),
     "a marker of another plan": (
-        lambda layout: rewrite(layout.marker(NAME), lambda marker: marker.update(plan_sha256="0" * 64)),
+        lambda store: rewrite(store, MARKER, lambda marker: marker.update(plan_sha256="0" * 64)),
         [
-            f"^markers/{NAME}.json: says plan_sha256 {'0' * 64}, dataset.json",
-            "^dataset.json: does not say what the mark",
+            f"^markers/{NAME}.json: says plan_sha256 {'0' * 64}, expected",
         ],
     ),
     "counts that do not add up": (
-        lambda layout: rewrite(layout.manifest, lambda content: content["splits"]["train"].update(written=3)),
+        lambda store: rewrite(store, "dataset.json", lambda content: content["splits"]["train"].update(written=3)),
         ["^dataset.json: does not say what the markers", "^train: 5 rows are planned and 4 are written or refused"],
     ),
     "a manifest that counts a clip too many in a shard": (
-        lambda layout: rewrite(
-            layout.manifest, lambda content: content["splits"]["train"]["shards"][0].update(written=3)
+        lambda store: rewrite(
+            store, "dataset.json", lambda content: content["splits"]["train"]["shards"][0].update(written=3)
         ),
         [
             "^dataset.json: does not say what the markers",
@@ -153,24 +168,20 @@ def flip(path, place: int) -> None:
     path.write_bytes(data)
 
 
-def change_plan(layout) -> None:
-    from kinetics_prep.dataset import plan
-
+def change_plan(store) -> None:
     rows = [row(number) for number in range(5)]
     rows[0], rows[1] = (
         type(row(0))(**vars(rows[1]) | {"shard": 0, "index": 0}),
         type(row(0))(**vars(rows[0]) | {"shard": 0, "index": 1}),
     )
-    plan.write(layout.plan("train"), rows, 2)
+    plan.write(store, "plan/train.parquet", rows, 2)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_each_damage_is_named_and_nothing_else(damage, layout):
+def test_each_damage_is_named_and_nothing_else(damage, store):
     change, expected = DAMAGES[damage]
-    change(layout)
-    import re
-
-    unexplained = problems(layout)
+    change(store)
+    unexplained = problems(store.root)
     for pattern in expected:
         match = next((line for line in unexplained if re.search(pattern.replace("{NAME}", NAME), line)), None)
         assert match is not None, (pattern, unexplained)
@@ -178,22 +189,59 @@ def test_each_damage_is_named_and_nothing_else(damage, layout):
     assert unexplained == []
 
 
-def test_shards_of_a_split_that_is_not_finished_are_no_strangers(layout):
-    shutil.copy(layout.shard(NAME, "tfrecord"), layout.shard("val-00000-of-00002", "tfrecord"))
-    shutil.copy(layout.ledger(NAME), layout.ledger("val-00000-of-00002"))
-    assert problems(layout) == []
+def test_shards_of_a_split_that_is_not_finished_are_no_strangers(store):
+    store.put("tfrecord/val-00000-of-00002.tfrecord", store.read(DATA))
+    store.put("ledger/val-00000-of-00002.parquet", store.read(LEDGER))
+    assert problems(store.root) == []
 
 
-def test_the_provenance_may_be_another_machines(layout):
-    rewrite(layout.manifest, lambda content: content["provenance"].update(numpy="0.1"))
-    assert problems(layout) == []
+def test_the_provenance_may_be_another_machines(store):
+    rewrite(store, "dataset.json", lambda content: content["provenance"].update(numpy="0.1"))
+    assert problems(store.root) == []
 
 
 def test_a_duplicate_in_the_same_shard_is_not_taken_for_the_clip(tmp_path):
     rows = [row(0), small_dataset.duplicate(row(0), 1)]
     dataset = small_dataset.make(tmp_path / "out", rows=rows).complete()
-    manifest.write(dataset.layout, manifest.build(dataset.layout))
-    assert problems(dataset.layout) == []
+    finish(dataset)
+    assert problems(dataset.folder) == []
+
+
+FILES = [
+    "dataset.json",
+    "labels.txt",
+    "recipe.json",
+    "state.json",
+    "sources.json",
+    "purged.json",
+    "plan/train.parquet",
+    MARKER,
+    LEDGER,
+    DATA,
+    f"parquet/{NAME}.parquet",
+]
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_a_flipped_byte_of_any_file_is_named(key, store):
+    purged.write(store, purged.Purged())
+    write_sources(store, Fetching(("/data/videos",)))
+    assert problems(store.root) == []
+    whole, chance = store.read(key), random.Random(key)
+    places = {0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(6))}
+    for place in places:
+        (store.root / key).write_bytes(whole)
+        flip(store.root / key, place)
+        try:
+            named = problems(store.root)
+        except (CorruptShard, NewerFormat) as error:
+            named = [str(error)]
+        assert any(Path(key).name in line for line in named), (place, named)
+
+
+def test_a_run_that_is_under_way_is_named(store):
+    states.write(store, dataclasses.replace(states.read(store), is_complete=False))
+    assert problems(store.root) == ["state.json: a run is in the middle of it (preparing); give its command once more"]
 
 
 # Records ----------------------------------------------------------------------------------------
@@ -281,12 +329,12 @@ def test_a_clip_without_a_label_has_none_in_its_record_either():
     assert named == ["bears label ['running'], planned was None"]
 
 
-def test_every_format_is_read_back(layout):
+def test_every_format_is_read_back(store):
     for name, module in SHARD_FORMATS.items():
-        path = layout.shard(NAME, module.SUFFIX)
+        path = store.root / layout.data_key(NAME, module.SUFFIX)
         records = list(module.read_shard(path))
         records[0] = record_of(row(7))
         module.write_shard(path, records)
-        lines = [line for line in problems(layout) if line.startswith(name)]
+        lines = [line for line in problems(store.root) if line.startswith(name)]
         assert f"{name}/{NAME}.{name}, video7_000007_000008: is not in the shard's plan" in lines
         assert f"{name}/{NAME}.{name}: holds 2 clips, not the 2 that the ledger says, in order" in lines
