@@ -16,7 +16,6 @@ from kinetics_prep.report.progress import Progress
 from kinetics_prep.report.units import format_bytes, format_duration
 from kinetics_prep.runs.prepare import PrepareRun, Summary
 
-
 _EVERY_SECONDS = 3.0
 """Between two looks at the output folder, which may be on a busy server."""
 
