@@ -79,6 +79,7 @@ setup(
         "kinetics_prep": ["py.typed"],
         "kinetics_prep.flow": ["*.cu"],
         "kinetics_prep.models": ["*.txt"],
+        "kinetics_prep.runs.built_in_clip": ["clip.mp4"],
         "kinetics_prep.schemas.files": ["*.json"],
         "kinetics_prep.pipelines.opencv_cuda": ["Dockerfile"],
         "kinetics_prep.sample": ["annotations.csv", "videos/*.mp4"],

@@ -5,6 +5,7 @@ Against the CPU engine, whose bits it has to give. On a GPU `benchmarks/gpu.py` 
 
 import concurrent.futures
 import ctypes
+import dataclasses
 import platform
 import re
 import shutil
@@ -27,6 +28,7 @@ from kinetics_prep.flow.cuda_kernels import DeviceFailed, DeviceOutOfMemory
 from kinetics_prep.flow.flow_engine import GPUFailed
 from kinetics_prep.media import quantize
 from kinetics_prep.media.clip import Clip
+from kinetics_prep.runs.fingerprint import fingerprint_by
 
 pytestmark = pytest.mark.skipif(cuda_on_cpu.missing() is not None, reason=str(cuda_on_cpu.missing()))
 
@@ -489,6 +491,15 @@ def test_without_a_driver_it_does_not_ask_for_cupy():
         "print(flow.ENGINES['tvl1-cuda'].usable()); print(flow.why('tvl1'))"
     )
     assert usable == "there is no NVIDIA driver" and why == f"no tvl1-cuda: {usable}"
+
+
+def test_its_fingerprint_is_that_of_the_engine_whose_flow_it_gives(cuda):
+    """So a machine with a GPU and one without may work on one data set, and a GPU that fails does not part them."""
+    recipe = Recipe("tvl1", short_side=48, tvl1=QUICK)
+    on_gpu = dataclasses.replace(recipe, engine="tvl1-cuda")
+    expected = fingerprint_by(flow.engine("tvl1"), recipe)
+    assert fingerprint_by(cuda, on_gpu) == expected
+    assert fingerprint_by(engine_on(EmulatedGPU(fails_at=0)), on_gpu) == expected
 
 
 # The emulator --------------------------------------------------------------------------------------
