@@ -221,7 +221,7 @@ def test_a_file_system_that_may_only_be_read_is_named(output, monkeypatch):
     def mkdir(path, *_, **__):
         raise OSError(30, "Read-only file system", str(path))
 
-    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
     with (
         pytest.raises(BadOption, match=r"--output .*out cannot be written to: .*\.work.*: Read-only file system"),
         open_for_writing(output),
