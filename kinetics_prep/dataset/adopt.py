@@ -69,12 +69,12 @@ def adopt(store: Store, state: State) -> State:
         if part.refresh and not _is_complete(part, committed):
             _remove_part(part)
             del plans[part.name]
-    adopted = State(plans=plans)
-    for part in list_parts(store, adopted, recipe):
+    parts = list_parts(store, State(plans=plans), recipe)
+    for part in parts:
         for shard in range(part.shards) if part.later else ():
             if part.is_committed(shard):
                 amend_ledger(part, shard, {})
-    return adopted
+    return State(plans=plans, is_complete=all(_is_complete(part, committed) for part in parts))
 
 
 def _remove_part(part: Part) -> None:
