@@ -37,5 +37,8 @@ class Feature:
         return "bytes" if self.type == "text" else self.type
 
 
+VERSION: int = schemas.load("record")["version"]
+"""Of the format of records."""
+
 FEATURES = {item["name"]: Feature(**item) for item in schemas.load("record")["features"]}
 """Every feature by its name."""

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kinetics_prep.errors import CorruptShard
-from kinetics_prep.records.features import FEATURES, Feature
+from kinetics_prep.records.features import FEATURES, VERSION, Feature
 from kinetics_prep.records.record import Record
+from kinetics_prep.storage.tables import VERSION_KEY, expect_columns
 
 SUFFIX = "parquet"
 
@@ -39,7 +40,8 @@ SCHEMA = pa.schema(
     [
         pa.field(feature.column, _arrow_type(feature), not feature.required, {"feature": feature.name})
         for feature in FEATURES.values()
-    ]
+    ],
+    {VERSION_KEY: str(VERSION)},
 )
 """Arrow schema of a shard; each field names its MediaSequence feature."""
 
@@ -76,14 +78,17 @@ def read_row(path: Path, row: int, columns: list[str], verify: bool = True) -> p
       A table of one row.
 
     Raises:
-      CorruptShard: if the file is not Parquet, is damaged there, lacks the row, or has other columns.
+      CorruptShard: if the file is not Parquet, is damaged there, or lacks the row or a required column.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
     with _errors_as_corrupt(path), pq.ParquetFile(path, page_checksum_verification=verify) as file:
         _expect_schema(file, path)
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if row < rows:
-                return file.read_row_group(group, columns, use_threads=False).slice(row, 1)
+                there = [column for column in columns if column in file.schema_arrow.names]
+                table = file.read_row_group(group, there, use_threads=False).slice(row, 1)
+                return _with_nulls(table, [column for column in columns if column not in there])
             row -= rows
     raise CorruptShard(f"{path} has fewer rows than dataset.json says")
 
@@ -92,19 +97,27 @@ def read_shard(path: Path) -> Iterator[Record]:
     """Yields the records of a file, a row group at a time.
 
     Raises:
-      CorruptShard: if the file is not Parquet, is damaged, or has other columns.
+      CorruptShard: if the file is not Parquet, is damaged, or lacks a required column.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
     names = {feature.column: name for name, feature in FEATURES.items()}
     with _errors_as_corrupt(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         _expect_schema(file, path)
+        columns = [column for column in file.schema_arrow.names if column in names]
         for group in range(file.num_row_groups):
-            for row in file.read_row_group(group).to_pylist():
+            for row in file.read_row_group(group, columns).to_pylist():
                 yield Record({names[column]: value for column, value in row.items() if value is not None})
 
 
 def _expect_schema(file: pq.ParquetFile, path: Path) -> None:
-    if (file.schema_arrow.names, file.schema_arrow.types) != (SCHEMA.names, SCHEMA.types):
-        raise CorruptShard(f"{path} has other columns than schemas/record.json")
+    expect_columns(file.schema_arrow, SCHEMA, VERSION, str(path))
+
+
+def _with_nulls(table: pa.Table, columns: Iterable[str]) -> pa.Table:
+    for column in columns:
+        field = SCHEMA.field(column)
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 @contextlib.contextmanager

@@ -111,13 +111,18 @@ class Record:
         """Reads what `to_bytes` wrote.
 
         Raises:
-          CorruptShard: if the bytes are not a SequenceExample, or hold other features than ours.
+          CorruptShard: if the bytes are not a SequenceExample, or lack a required feature.
         """
         context, lists = sequence_example.parse(data)
+        twice = sorted(context.keys() & lists.keys())
+        if twice:
+            raise CorruptShard(f"record holds {twice} twice")
+        # Features that a newer version added are passed over.
+        context, lists = (
+            {name: values for name, values in part.items() if name in FEATURES} for part in (context, lists)
+        )
         features = {name: _from_values(name, "feature_list", values) for name, values in lists.items()}
         features |= {name: _from_values(name, "context", values) for name, values in context.items()}
-        if len(features) < len(context) + len(lists):
-            raise CorruptShard(f"record holds {sorted(context.keys() & lists.keys())} twice")
         return cls(features)
 
 
@@ -132,9 +137,7 @@ _SERIALIZED_TYPES = {"bytes": bytes, "text": bytes, "int64": int, "float": float
 
 def _from_values(name: str, where: str, values: list) -> FeatureValue:
     """A feature's value, or its list of values, as it was before `to_bytes`."""
-    feature = FEATURES.get(name)
-    if feature is None:
-        return values  # Record refuses an unknown name
+    feature = FEATURES[name]
     kind = _SERIALIZED_TYPES[feature.type]
     if feature.where != where or not all(isinstance(value, kind) for value in values):
         raise CorruptShard(f"{name} is not a {feature.where} of {feature.type}")

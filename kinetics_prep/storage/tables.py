@@ -1,4 +1,8 @@
-"""Parquet tables whose columns are defined in `schemas/`: the plan, ledgers, predictions."""
+"""Parquet tables whose columns are defined in `schemas/`: the plan, ledgers, predictions.
+
+Columns are read by name, so that a table may have more of them, or lack optional ones: one that a newer kinetics-prep
+added is passed over, one that an older one did not have yet is null.
+"""
 
 import contextlib
 import functools
@@ -10,7 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kinetics_prep import schemas
-from kinetics_prep.errors import CorruptShard
+from kinetics_prep.errors import CorruptShard, NewerFormat
+
+VERSION_KEY = "kinetics_prep/version"
+"""In the metadata of a file: the format's number. Files without it are of format 1."""
 
 _ARROW_TYPES = {
     "string": pa.string(),
@@ -44,7 +51,7 @@ def write(
       row_groups: rows as dicts by column name; a missing column is null.
       metadata: of the whole file.
     """
-    schema = arrow_schema(name).with_metadata(metadata)
+    schema = arrow_schema(name).with_metadata({VERSION_KEY: str(schemas.load(name)["version"])} | (metadata or {}))
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for rows in row_groups:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -59,15 +66,22 @@ def read(
       path: the table.
       name: of its schema.
       row_group: the only row group to read; None for all.
-      columns: the only columns to read; None for all.
+      columns: the only columns to read; None for all of the schema.
 
     Raises:
-      CorruptShard: if the file is not Parquet, is damaged, or has other columns than the schema.
+      CorruptShard: if the file is not Parquet, is damaged, or lacks a column of the schema.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
+    wanted = columns or tuple(field["name"] for field in schemas.load(name)["fields"])
     with opened(path, name) as file:
+        there = set(file.schema_arrow.names)
+        missing = {column: None for column in wanted if column not in there}
         groups = range(file.num_row_groups) if row_group is None else (row_group,)
         for group in groups:
-            yield from file.read_row_group(group, columns).to_pylist()
+            rows = file.read_row_group(group, [column for column in wanted if column in there]).to_pylist()
+            if missing and not rows:  # none of the wanted columns is there
+                rows = [{} for _ in range(file.metadata.row_group(group).num_rows)]
+            yield from ({**row, **missing} for row in rows) if missing else rows
 
 
 @contextlib.contextmanager
@@ -75,17 +89,43 @@ def opened(path: Path, name: str) -> Iterator[pq.ParquetFile]:
     """Opens a table of the schema `name`, to read it column by column.
 
     Raises:
-      CorruptShard: if the file is not Parquet, is damaged, or has other columns than the schema; Arrow's errors in
-        the body become `CorruptShard` too.
+      CorruptShard: if the file is not Parquet, is damaged, or lacks a column of the schema; Arrow's errors in the body
+        become `CorruptShard` too.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
     with (
         _raising_corrupt_shard(path),
         pq.ParquetFile(path, metadata=_footer(path), page_checksum_verification=True) as file,
     ):
-        expected = arrow_schema(name)
-        if (file.schema_arrow.names, file.schema_arrow.types) != (expected.names, expected.types):
-            raise CorruptShard(f"{path} has other columns than schemas/{name}.json")
+        expect_columns(file.schema_arrow, arrow_schema(name), schemas.load(name)["version"], str(path))
         yield file
+
+
+def expect_columns(found: pa.Schema, expected: pa.Schema, version: int, where: str) -> None:
+    """Checks that a file has the columns of a schema, in any order; it may have more, and may lack optional ones.
+
+    Args:
+      version: the format's number that we write.
+      where: names the file in messages.
+
+    Raises:
+      CorruptShard: if a required column is missing, a column has another type, or the version is none.
+      NewerFormat: if the file says that its format is a newer one.
+    """
+    text = (found.metadata or {}).get(VERSION_KEY.encode(), b"1").decode("utf-8", "replace")
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise CorruptShard(f"{where} has format {text!r:.40}, expected a whole number from 1")
+    if int(text) > version:
+        raise NewerFormat(
+            f"{where} has format {text}, this kinetics-prep reads formats 1 to {version}: upgrade kinetics-prep"
+        )
+    for field in expected:
+        places = found.get_all_field_indices(field.name)
+        if not places and not field.nullable:
+            raise CorruptShard(f"{where} has no column {field.name}")
+        if len(places) > 1 or (places and found.field(places[0]).type != field.type):
+            types = ", ".join(str(found.field(place).type) for place in places)
+            raise CorruptShard(f"{where}: its column {field.name} is of type {types}, expected {field.type}")
 
 
 def highest(path: Path, column: str, row_group: int) -> Any:
