@@ -26,6 +26,9 @@ from kinetics_prep.storage.store import Store
 _OF_THE_SYSTEM = frozenset({"lost+found", ".DS_Store", "Thumbs.db", "desktop.ini"})
 """What systems put into folders that are empty for their users."""
 
+_NOT_WRITABLE = (errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a folder that cannot be made, or is somebody else's to write to."""
+
 _LEFTOVER = re.compile(re.escape(layout.WORK) + r"/objects/(?P<epoch>\d+)/(?:search(?P<search>\d+)-)?")
 
 
@@ -76,10 +79,8 @@ def open_for_writing(
             assert store.scratch is not None
             downloads = root / layout.WORK / f"videos-{store.scratch.name}"
             yield _enter(OpenFolder(store, State(), downloads), change)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
     except OSError as error:
-        if error.errno != errno.EROFS:
+        if error.errno not in _NOT_WRITABLE or not str(error.filename or root).startswith(str(root)):
             raise
         raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
 
@@ -117,8 +118,8 @@ def _expect_ours(store: FolderStore) -> bool:
     if state_of_format_1(store) is not None:
         return False
     raise ForeignFolder(
-        f"--output {store.root} holds files that kinetics-prep did not write, such as {(others or sorted(work))[0]}; "
-        "nothing in it was touched. Choose an empty folder, or one that does not exist yet"
+        f"{store.root} holds files that kinetics-prep did not write, such as {(others or sorted(work))[0]}; nothing in "
+        "it was touched. Choose an empty --output, or one that does not exist yet"
     )
 
 

@@ -109,7 +109,7 @@ def test_a_folder_of_others_is_refused_in_words_and_not_touched(content, creates
     before = tree(output)
     with (
         pytest.raises(
-            ForeignFolder, match=r"--output .*out holds files that kinetics-prep did not write, such as .*; nothing in"
+            ForeignFolder, match=r".*out holds files that kinetics-prep did not write, such as .*; nothing in"
         ),
         open_for_writing(output, creates=creates),
     ):
