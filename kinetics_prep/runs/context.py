@@ -31,7 +31,7 @@ class RunContext:
     fetching: Fetching
     scratch: str
     """A folder for downloads that are not kept."""
-    fingerprints: frozenset[str]
+    fingerprints: frozenset[str] = frozenset()
     """Of the tools that may make records of this folder."""
     hardware: Hardware = ANY_HARDWARE
     purged: Purged = dataclasses.field(default_factory=Purged)

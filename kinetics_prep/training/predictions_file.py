@@ -90,9 +90,6 @@ def _facts(path: Path, metadata: dict[bytes, bytes]) -> dict:
         labels = json.loads(texts["kinetics_prep/labels"])
     except (KeyError, ValueError, RecursionError) as error:
         raise CorruptShard(f"{path} does not say whose predictions it holds: {error!r}") from None
-    version, expected = texts["kinetics_prep/version"], str(schemas.load("predictions")["version"])
-    if version != expected:
-        raise CorruptShard(f"{path} holds predictions of version {version!r}, this program reads version {expected}")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise CorruptShard(f"{path} does not say whose predictions it holds: its labels are not a list of strings")
     return {name: texts[f"kinetics_prep/{name}"] for name in _FACTS} | {"labels": tuple(labels)}

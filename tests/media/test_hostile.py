@@ -121,9 +121,7 @@ def prepared(path: Path, recipe, scratch: Path, start_seconds: float = 0.0):
         annotation_file="hostile.csv",
         annotation_line=1,
     )
-    context = RunContext(
-        recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((str(path.parent),)), scratch=str(scratch)
-    )
+    context = RunContext(recipe=recipe, digest="0" * 16, fetching=Fetching((str(path.parent),)), scratch=str(scratch))
     return prepare_row(row, context)
 
 

@@ -98,9 +98,7 @@ def prepare_shard(folder: Path, recipe: Recipe, label: str | None = "making tea"
     write_video(folder / "blocks.mp4", np.stack([np.roll(blocks, 2 * k, axis=1) for k in range(60)]))
     row = plan_row("blocks", start=1.0, end=2.0, label=label)
     row = dataclasses.replace(row, label_index=None if label is None else LABELS.index(label))
-    context = RunContext(
-        recipe=recipe, digest="digest", versions="{}", fetching=Fetching((str(folder),)), scratch=str(folder)
-    )
+    context = RunContext(recipe=recipe, digest="digest", fetching=Fetching((str(folder),)), scratch=str(folder))
     ledger_row, data = prepare_row(row, context)
     assert data is not None, ledger_row
     shard = folder / "train-00000-of-00001.tfrecord"

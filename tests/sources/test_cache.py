@@ -292,7 +292,7 @@ def test_a_file_that_is_no_use_is_looked_for_elsewhere(server, tmp_path, quick_r
     server.says("/html/abc.mp4", (200, {}, b"<html>no video either"))
     server.says("/good/abc.mp4", (200, {}, video))
     places = (str(tmp_path / "videos"), server.url + "/html/{id}.mp4", server.url + "/good/{id}.mp4")
-    context = RunContext(quick_recipe, "0" * 16, "{}", Fetching(places), str(tmp_path / "scratch"))
+    context = RunContext(quick_recipe, "0" * 16, Fetching(places), str(tmp_path / "scratch"))
     row, _ = prepare_row(plan_row("abc", 1.0, 2.0), context)
     assert (row.status, row.source, row.source_kind) == ("written", server.url + "/good/abc.mp4", "http")
 

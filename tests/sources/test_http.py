@@ -544,7 +544,7 @@ def test_requests_go_to_the_proxy_instead_of_the_host(server, fetch, tmp_path):
 def test_a_row_is_prepared_from_a_server_to_its_ledger_row(server, tmp_path, quick_recipe):
     video = write_video(tmp_path / "served.mp4", numbered_frames(75)).read_bytes()
     server.says("/abc.mp4", (200, {}, video))
-    context = RunContext(quick_recipe, "0" * 16, "{}", Fetching((server.url + "/{id}.mp4",)), str(tmp_path / "scratch"))
+    context = RunContext(quick_recipe, "0" * 16, Fetching((server.url + "/{id}.mp4",)), str(tmp_path / "scratch"))
     row, data = prepare_row(plan_row("abc", 1.0, 2.0), context)
     assert (row.status, row.attempts, row.source) == (ledger.WRITTEN, 1, server.url + "/abc.mp4")
     assert (row.source_bytes, row.source_kind, row.frames) == (len(video), "http", 5) and data is not None

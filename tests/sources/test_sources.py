@@ -248,7 +248,7 @@ def test_a_bare_file_is_trimmed_if_too_short_for_the_row_and_as_long_as_the_clip
 
 def prepared(row: PlanRow, videos: str, tmp_path: Path, recipe: Recipe) -> tuple[LedgerRow, bytes | None]:
     context = RunContext(
-        recipe=recipe, digest="0" * 16, versions="{}", fetching=Fetching((videos,)), scratch=str(tmp_path / "scratch")
+        recipe=recipe, digest="0" * 16, fetching=Fetching((videos,)), scratch=str(tmp_path / "scratch")
     )
     return prepare_row(row, context)
 

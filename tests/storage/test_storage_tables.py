@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kinetics_prep import schemas
-from kinetics_prep.errors import CorruptShard
+from kinetics_prep.errors import CorruptShard, NewerFormat
 from kinetics_prep.storage import tables
 
 NAMES = ("plan", "ledger", "download", "predictions")
@@ -94,7 +94,7 @@ def test_other_readers_see_the_types_and_the_metadata(tmp_path):
     tables.write(tmp_path / "table", "plan", [plan_rows([0])], {"digest": "a1"})
     schema = pq.read_schema(tmp_path / "table")
     assert schema.names == tables.arrow_schema("plan").names and schema.types == tables.arrow_schema("plan").types
-    assert schema.metadata == {b"digest": b"a1"}
+    assert schema.metadata == {b"digest": b"a1", b"kinetics_prep/version": b"1"}
     assert [field.nullable for field in schema] == [field["nullable"] for field in schemas.load("plan")["fields"]]
 
 
@@ -292,13 +292,41 @@ def changed_schema(how: str) -> pa.Schema:
         return schema.set(schema.get_field_index("shard"), pa.field("shard", pa.int32()))
     if how == "another name":
         return schema.set(schema.get_field_index("shard"), pa.field("shards", pa.int64()))
+    if how == "twice":
+        return schema.append(schema.field("shard"))
     return pa.schema(list(schema)[::-1])
 
 
-@pytest.mark.parametrize("how", ["a column more", "a column less", "another type", "another name", "another order"])
-def test_other_columns_are_refused_by_name_of_the_schema(tmp_path, how):
+@pytest.mark.parametrize(
+    "how, match",
+    [
+        ("another type", "its column shard is of type int32, expected int64"),
+        ("another name", "has no column shard"),
+        ("twice", "its column shard is of type int64, int64, expected int64"),
+    ],
+)
+def test_a_required_column_that_is_not_as_it_should_be_is_named(tmp_path, how, match):
     pq.write_table(pa.Table.from_pylist([], schema=changed_schema(how)), tmp_path / "table")
-    with pytest.raises(CorruptShard, match=r"has other columns than schemas/plan\.json"):
+    with pytest.raises(CorruptShard, match=match):
+        list(tables.read(tmp_path / "table", "plan"))
+
+
+@pytest.mark.parametrize("how", ["a column more", "a column less", "another order"])
+def test_columns_are_read_by_name(tmp_path, how):
+    row = {field.name: 7 if field.type == pa.int64() else "a" for field in tables.arrow_schema("plan")}
+    row |= {"start_seconds": 0.5, "end_seconds": None, "refusal_message": None}
+    pq.write_table(pa.Table.from_pylist([row], schema=changed_schema(how)), tmp_path / "table")
+    assert list(tables.read(tmp_path / "table", "plan")) == [row]
+    assert list(tables.read(tmp_path / "table", "plan", columns=("refusal_message",))) == [{"refusal_message": None}]
+
+
+@pytest.mark.parametrize(
+    "text, error", [("2", NewerFormat), ("0", CorruptShard), ("-1", CorruptShard), ("x", CorruptShard)]
+)
+def test_the_number_of_the_format_is_read(tmp_path, text, error):
+    schema = tables.arrow_schema("plan").with_metadata({tables.VERSION_KEY: text})
+    pq.write_table(pa.Table.from_pylist([], schema=schema), tmp_path / "table")
+    with pytest.raises(error, match=f"table has format '?{text}"):
         list(tables.read(tmp_path / "table", "plan"))
 
 

@@ -36,7 +36,7 @@ def sampler(size=32, span=8, streams=("rgb",), **changes):
 
 
 def test_a_preview_is_bit_for_bit_what_a_shard_would_hold(video, quick_recipe, tmp_path):
-    context = RunContext(quick_recipe, "digest", "{}", Fetching((str(tmp_path),)), os.devnull)
+    context = RunContext(quick_recipe, "digest", Fetching((str(tmp_path),)), os.devnull)
     ledger_row, data = prepare_row(plan_row("blocks", 1.0, 2.0), context)
     assert ledger_row.status == "written"
     shard = Record.from_bytes(data)
