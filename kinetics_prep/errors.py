@@ -328,6 +328,10 @@ class OtherRecipe(RunError):
     """The output folder holds the output of another recipe or of other annotations."""
 
 
+class FolderInUse(RunError):
+    """Another run is writing to the folder."""
+
+
 class NoRoom(RunError):
     """The disk, or a quota, is full."""
 

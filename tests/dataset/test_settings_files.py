@@ -245,9 +245,9 @@ def test_another_run_is_kept_out_until_the_first_is_over(layout):
     program = (
         "import sys; from pathlib import Path\n"
         "from kinetics_prep.dataset import folder; from kinetics_prep.dataset.layout import Layout\n"
-        "from kinetics_prep.errors import OtherRecipe\n"
+        "from kinetics_prep.errors import FolderInUse\n"
         "try:\n with folder.exclusive(Layout(Path(sys.argv[1]))): print('entered')\n"
-        "except OtherRecipe as error: print(error)\n"
+        "except FolderInUse as error: print(error)\n"
     )
 
     def other_run() -> str:
