@@ -19,6 +19,7 @@ from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.annotations.row_store import RowStore, SortedRows
 from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import BadAnnotations, BadOption
+from kinetics_prep.storage.local_paths import expect_local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Selection:
     """A list of video ids, one per line, whose rows are taken; None for all."""
 
     def __post_init__(self) -> None:
+        expect_local("--annotations", *self.annotations)
+        expect_local("--labels", self.labels)
+        expect_local("--ids", self.ids)
         if self.limit is not None and self.limit < 1:
             raise BadOption(f"--limit is {self.limit}, expected at least 1")
         if self.format_name is not None and self.format_name not in ANNOTATION_FORMATS:

@@ -9,6 +9,7 @@ from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import RETRYABLE, BadOption
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.sources import Fetching
+from kinetics_prep.storage.local_paths import expect_local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Job:
     hardware: Hardware = ANY_HARDWARE
 
     def __post_init__(self) -> None:
+        expect_local("--output", self.output)
         check_retryable("--retry", self.retry)
         check_gpu(self.hardware, self.recipe.engine)
 
@@ -40,6 +42,7 @@ class Resumption:
     hardware: Hardware = ANY_HARDWARE
 
     def __post_init__(self) -> None:
+        expect_local("the folder", self.output)
         check_retryable("--reason", self.reasons)
 
 
