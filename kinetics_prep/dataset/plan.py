@@ -109,8 +109,8 @@ def write_or_check(layout: Layout, split: str, rows: Iterable[PlanRow], shards: 
     if there.sha256() != here.sha256():
         raise OtherRecipe(
             f"{path} plans other rows: {there.rows} there, {here.rows} here; the first to differ is {first_there} "
-            f"there and {first_here} here. A plan never changes: use the same --annotations, --only and --limit to go "
-            "on, or another --output"
+            f"there and {first_here} here. A plan never changes: use the same --annotations, --split, --ids, --only, "
+            "--limit, --dataset and --labels to go on, or another --output"
         )
     return here
 
