@@ -10,4 +10,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it does not return, which None also says
         """Ends the program."""
+        if "://" in message:
+            from kinetics_prep.sources import without_secrets_in
+
+            message = without_secrets_in(message)
         self.exit(CANNOT_GO_ON, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -30,8 +30,8 @@ def expect_local(option: str, *paths: str | Path | None) -> None:
     Raises:
       BadOption: if one is not.
     """
-    for path in filter(None, paths):
-        if why := why_not_local(path):
+    for path in paths:
+        if path is not None and (why := why_not_local(path)):
             raise BadOption(f"{option}: {why}")
 
 

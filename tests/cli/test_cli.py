@@ -108,6 +108,8 @@ def test_the_version_is_the_packages(capsys):
         (["status", "a", "--what"], "unknown: --what"),
         (["check", "a.csv", "--workers", "2"], "unknown: --workers 2"),
         (["flow", "--fps", "fast"], "argument --fps: 'fast' is no number or fraction"),
+        (["status", "a", "http://me:pw@h/?key=x"], "unknown: http://***@h/?key=***; "),
+        (["flow", "http://me:pw@h/?key=x"], "kinetics-prep: http://***@h/?key=***: known neither to"),
         (["flow", "--spl", "train"], "--spl"),  # no abbreviations: a new flag would change their meaning
     ],
 )

@@ -205,15 +205,44 @@ def test_places_that_are_named_replace_the_recorded_ones(named, layout):
     assert with_recorded_sources(layout, named) is named
 
 
-def test_an_address_with_a_password_is_not_recorded_and_removes_what_was(layout):
-    write_sources(layout, Fetching(("/data/videos",)))
-    write_sources(layout, Fetching(("/data/videos", "http://me:secret@mirror.example/{id}.mp4")))
-    assert not layout.sources.exists()
-    write_sources(layout, Fetching(("http://me:secret@mirror.example/{id}.mp4",)))
-    assert not layout.sources.exists()
+WITH_SECRETS = (
+    "http://me:secret@mirror.example/{id}.mp4",
+    "https://bucket.example/{id}.mp4?X-Amz-Signature=secret&dl=1",
+    "yt-dlp:https://site.example/watch?v={id}&token=secret",
+)
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"videos": 3, "cache": null}', '{"videos": []}'])
+def test_places_whose_address_holds_a_secret_are_left_out_one_by_one(layout):
+    write_sources(layout, Fetching((WITH_SECRETS[0], "/data/my videos", *WITH_SECRETS[1:], "youtube"), cache="/cache"))
+    assert "secret" not in layout.sources.read_text()
+    assert json.loads(layout.sources.read_text())["videos"] == ["/data/my videos", "youtube"]
+    with pytest.raises(BadOption) as caught:
+        with_recorded_sources(layout, Fetching(()))
+    assert str(caught.value) == (
+        f"{layout.sources} lacks http://***@mirror.example/{{id}}.mp4, "
+        "https://bucket.example/{id}.mp4?X-Amz-Signature=***&dl=1, "
+        "yt-dlp:https://site.example/watch?v={id}&token=***: its address holds a secret, which is not written down. "
+        "Give all places again, with the secret in place of ***: --videos 'http://***@mirror.example/{id}.mp4' "
+        "'/data/my videos' 'https://bucket.example/{id}.mp4?X-Amz-Signature=***&dl=1' "
+        "'yt-dlp:https://site.example/watch?v={id}&token=***' youtube"
+    )
+    again = Fetching(WITH_SECRETS)
+    assert with_recorded_sources(layout, again) is again
+
+
+def test_a_folder_is_recorded_whatever_its_name(layout):
+    write_sources(layout, Fetching(("/data/a?token=b", "me@host")))
+    assert with_recorded_sources(layout, Fetching(())).videos == ("/data/a?token=b", "me@host")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(None, "", "[]", "{}", '{"videos": 3, "cache": null}', '{"videos": []}', '{"videos": "abc", "cache": null}'),
+        *('{"videos": [3], "cache": null}', '{"videos": [], "cache": 3}', '{"videos": [], "cache": [], "given": 3}'),
+        *('{"videos": [], "cache": null, "given": [null]}', "[" * 100_000),
+    ],
+)
 def test_without_any_place_the_user_is_asked_for_one(text, layout):
     layout.output.mkdir()
     if text is not None:
