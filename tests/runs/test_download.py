@@ -194,7 +194,7 @@ def test_rows_that_are_done_can_be_read_after_a_kill(command, server, video, tmp
     end = threading.Event()
     server.otherwise = (200, {}, video)
     for media_id in IDS[3:]:
-        server.says(f"/{media_id}.mp4", lambda handler: end.wait(60))
+        server.says(f"/{media_id}.mp4", lambda handler: end.wait(20))
     program = (
         "import sys\nfrom kinetics_prep.cli import entry\nfrom kinetics_prep.runs import download_ledger\n"
         "class Journal(download_ledger.DownloadJournal):\n"
@@ -203,18 +203,18 @@ def test_rows_that_are_done_can_be_read_after_a_kill(command, server, video, tmp
         "from kinetics_prep.runs import download\ndownload.DownloadJournal = Journal\n"
         "entry()\n"
     )
-    words = [sys.executable, "-c", program, *command, "--connections", "9", "--workers", "20"]
+    words = [sys.executable, "-c", program, *command, "--connections", "9", "--workers", "20", "--attempts", "1"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert any(int(line) == 8 for line in process.stdout)  # two clips of three videos, two unusable rows
     finally:
         process.kill()
         process.wait()
+        end.set()
     (folder,) = (tmp_path / "cache/ledger").iterdir()
     assert re.fullmatch(r"rows-[0-9a-f]{8}-train\.part", folder.name)
     before = pq.read_table(folder).to_pylist()
     assert collections.Counter(row["status"] for row in before) == {"downloaded": 3, "at_hand": 3, "refused": 2}
-    end.set()
     server.answers.clear()
     assert main(command) == OK
     assert len(ledger(tmp_path)) == 14  # and nothing beside it

@@ -202,6 +202,15 @@ SIGNED = "?X-Amz-Signature=signed-by-us&token=abc&v={id}&x=0123456789abcdef"
 SECRETS = ("signed-by-us", "abc&", "0123456789abcdef", "signed-by-them", "me:", "pass-word")
 
 
+def refuse_behind_a_redirection(handler):
+    """A server that quotes the signature of the address to which it redirects."""
+    if handler.path.startswith("/elsewhere"):
+        handler.send_response(403, "no signed-by-them")
+        handler.end_headers()
+    else:
+        loopback.send(handler, 302, {"Location": "/elsewhere?sig=signed-by-them"}, b"")
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -209,6 +218,7 @@ SECRETS = ("signed-by-us", "abc&", "0123456789abcdef", "signed-by-them", "me:", 
         MISSING,
         BROKEN,
         CUT_SHORT,
+        refuse_behind_a_redirection,
         (200, {"Content-Type": "text/html; token=signed-by-us"}, b"log in"),
         (302, {"Location": "/elsewhere?sig=signed-by-them"}, b""),
         (302, {"Location": "ftp://me:pass-word@h/a?sig=signed-by-them"}, b""),
