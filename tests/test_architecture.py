@@ -200,8 +200,9 @@ def test_cli_imports_what_a_command_needs_when_it_needs_it():
     assert found == {
         "kinetics_prep",
         "kinetics_prep.cli.commands",
+        "kinetics_prep.cli.endings",
         "kinetics_prep.cli.exit_codes",
-        "kinetics_prep.errors",
+        "kinetics_prep.cli.one_line_parser",
     }
 
 

@@ -8,6 +8,7 @@ with RowStore() as store:
 
 import dataclasses
 import difflib
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.annotations.row_store import RowStore, SortedRows
 from kinetics_prep.annotations.rows import UnreadableRow
 from kinetics_prep.errors import BadAnnotations, BadOption
+from kinetics_prep.storage.local_paths import expect_local
+
+_LOG = logging.getLogger("kinetics_prep.annotations")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Selection:
     """A list of video ids, one per line, whose rows are taken; None for all."""
 
     def __post_init__(self) -> None:
+        expect_local("--annotations", *self.annotations)
+        expect_local("--labels", self.labels)
+        expect_local("--ids", self.ids)
         if self.limit is not None and self.limit < 1:
             raise BadOption(f"--limit is {self.limit}, expected at least 1")
         if self.format_name is not None and self.format_name not in ANNOTATION_FORMATS:
@@ -83,9 +90,19 @@ class SelectedRows:
     def rows(self, split: str) -> SortedRows:
         """The rows of a split, in the order of a plan.
 
-        Rows whose split cannot be read belong to the first split, so that each of them is reported once.
+        Rows whose split cannot be read belong to `split_of_unknown`, so that each of them is reported once.
         """
-        return rows_of_split(self.store, split, self.selection.only, with_unknown_split=split == self.splits[0])
+        is_theirs = split == self.split_of_unknown
+        return rows_of_split(self.store, split, self.selection.only, with_unknown_split=is_theirs)
+
+    @property
+    def split_of_unknown(self) -> str | None:
+        """The split in whose plan the rows are whose own split cannot be read.
+
+        It is the first that the annotations name, also if the selection leaves it out: so the plans of splits that are
+        prepared one by one are those of all together.
+        """
+        return next((split for split in SPLITS if self.store.has_readable(split, self.selection.only)), None)
 
     def count(self, split: str) -> int:
         """Returns how many rows the plan of a split has."""
@@ -114,7 +131,24 @@ def select_rows(selection: Selection, store: RowStore) -> SelectedRows:
         _keep_listed(store, selection.ids)
     named = store.splits()
     splits = selection.splits or tuple(split for split in SPLITS if split in named)
-    return SelectedRows(selection, tuple(files), tuple(_with_rows(selection, store, splits)), given_labels, store)
+    rows = SelectedRows(selection, tuple(files), tuple(_with_rows(selection, store, splits)), given_labels, store)
+    _report_rows_left_out(rows)
+    return rows
+
+
+def _report_rows_left_out(rows: SelectedRows) -> None:
+    """Logs how many rows are in no plan of this selection because their split cannot be read."""
+    split = rows.split_of_unknown
+    if split is None or split in rows.splits:
+        return
+    with_unknown, without = (len(rows.store.by_clip(split, rows.selection.only, unknown)) for unknown in (True, False))
+    if count := with_unknown - without:
+        _LOG.warning(
+            "%d %s whose split cannot be read: accounted for in split %s, which --split leaves out",
+            count,
+            "row" if count == 1 else "rows",
+            split,
+        )
 
 
 def read_annotations(

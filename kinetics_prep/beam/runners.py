@@ -6,6 +6,7 @@ from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from kinetics_prep.errors import BadOption
+from kinetics_prep.sources import without_secrets
 
 _LOCAL = (None, "DirectRunner", "FnApiRunner")
 
@@ -19,7 +20,7 @@ def parse_options(arguments: list[str]) -> PipelineOptions:
     options = PipelineOptions(arguments)
     known = options.get_all_options(drop_default=True)
     unknown = options.get_all_options(drop_default=True, retain_unknown_options=True).keys() - known.keys()
-    words = [word for word in arguments if not word.startswith("-")]
+    words = [without_secrets(word) for word in arguments if not word.startswith("-")]
     if unknown or (words and not known):
         flags = ", ".join(sorted(f"--{name}" for name in unknown) or words)
         raise BadOption(f"{flags}: known neither to kinetics-prep nor to Apache Beam; see kinetics-prep flow --help")

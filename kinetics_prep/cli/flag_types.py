@@ -2,11 +2,33 @@
 
 import argparse
 from fractions import Fraction
+from pathlib import Path
 
 from kinetics_prep.annotations.annotation import SPLITS, parse_split
 from kinetics_prep.errors import MalformedRow
+from kinetics_prep.storage.local_paths import from_file_url, why_not_local
 
 _UNITS_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def path(text: str) -> Path:
+    """A path of this machine; a URL is refused, except `file:///...`."""
+    return Path(path_text(text))
+
+
+def path_text(text: str) -> str:
+    """The same as text."""
+    text = from_file_url(text)
+    if why := why_not_local(text):
+        raise argparse.ArgumentTypeError(why)
+    return text
+
+
+def named_path(text: str) -> tuple[str | None, Path]:
+    """`NAME=FILE` or `FILE`, as (name or None, path)."""
+    name, _, file = text.rpartition("=")
+    path_text(text)  # a URL may hold a "="
+    return name or None, path(file)
 
 
 def rate(text: str) -> tuple[str, float]:

@@ -2,11 +2,10 @@
 
 import argparse
 from fractions import Fraction
-from pathlib import Path
 
 from kinetics_prep import flow
 from kinetics_prep.annotations.formats import ANNOTATION_FORMATS
-from kinetics_prep.cli.flag_types import fps, indices, rate, share, split, words
+from kinetics_prep.cli.flag_types import fps, indices, path, path_text, rate, share, split, words
 from kinetics_prep.media.quantize import QUANTIZERS
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.image_codec import ENCODINGS
@@ -45,7 +44,7 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_again_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds the flags of `retry` and `refresh` to a parser."""
-    parser.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
+    parser.add_argument("folder", type=path, help="the --output of kinetics-prep flow")
     parser.add_argument(
         "--reason", type=words, default=(), metavar="LIST", help=f"such as network,forbidden; default: {default}"
     )  # fmt: skip
@@ -56,13 +55,13 @@ def add_again_arguments(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _add_what(what: Flags) -> None:
     what.add_argument(
-        "--annotations", nargs="+", action="extend", metavar="FILE", help="Kinetics CSV, any variant, or its JSON, "
-        "DeepMind's or ActivityNet's; the official lists of UCF-101 and HMDB-51; lists of `path label`. Without it, "
-        "the sample data set"
+        "--annotations", type=path_text, nargs="+", action="extend", metavar="FILE", help="Kinetics CSV, any variant, "
+        "or its JSON, DeepMind's or ActivityNet's; the official lists of UCF-101 and HMDB-51; lists of `path label`. "
+        "Without it, the sample data set"
     )  # fmt: skip
     what.add_argument("--only", nargs="+", metavar="LABEL", default=[], help="these classes only; ids stay the same")
     what.add_argument(
-        "--ids", type=Path, metavar="FILE", help="video ids, one a line: only their rows, as with the lists of "
+        "--ids", type=path, metavar="FILE", help="video ids, one a line: only their rows, as with the lists of "
         "Mini-Kinetics-200 and the annotations of Kinetics-400"
     )  # fmt: skip
     what.add_argument(
@@ -84,7 +83,7 @@ def add_annotation_arguments(what: Flags) -> None:
         help="one split only; default: all that the file holds",
     )
     what.add_argument(
-        "--labels", type=Path, metavar="FILE", help="label map, one label a line in the order of the class ids; "
+        "--labels", type=path, metavar="FILE", help="label map, one label a line in the order of the class ids; "
         "default: the labels of the annotations, sorted"
     )  # fmt: skip
 
@@ -99,11 +98,13 @@ def add_fetching_arguments(parser: argparse.ArgumentParser) -> None:
         "{start} and {end}; youtube; yt-dlp:URL with {id} in it, for other sites"
     )  # fmt: skip
     where.add_argument(
-        "--cache", metavar="DIR", help="keep what is downloaded there, and look there first; "
+        "--cache", type=path_text, metavar="DIR", help="keep what is downloaded there, and look there first; "
         "`kinetics-prep download` fills it"
     )  # fmt: skip
     where.add_argument("--largest", type=float, default=8.0, metavar="GB", help="download no larger file; default: 8")
-    where.add_argument("--cookies", metavar="FILE", help="cookies in Netscape's format; never written to")
+    where.add_argument(
+        "--cookies", type=path_text, metavar="FILE", help="cookies in Netscape's format; never written to"
+    )
     where.add_argument("--proxy", metavar="URL", help="such as http://host:3128")
     polite = parser.add_argument_group("how politely to ask; default: youtube for 300 videos an hour, others freely")
     polite.add_argument(
@@ -120,7 +121,7 @@ def add_fetching_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_where(where: Flags) -> None:
-    where.add_argument("--output", type=Path, metavar="DIR", help="default: <name of the annotations>-prepared, here")
+    where.add_argument("--output", type=path, metavar="DIR", help="default: <name of the annotations>-prepared, here")
     where.add_argument(
         "--format",
         type=words,

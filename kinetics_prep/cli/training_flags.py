@@ -1,8 +1,8 @@
 """The flags of the commands that train and use models. No Keras in here: `--help` should not wait for it."""
 
 import argparse
-from pathlib import Path
 
+from kinetics_prep.cli.flag_types import named_path, path
 from kinetics_prep.cli.flags import Flags
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.training.predictions import FUSIONS, STREAMS
@@ -15,8 +15,8 @@ ACCEPTABLE = ("fps", "short-side", "quantizer", "bound")
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `train`."""
     what = parser.add_argument_group("what to train, on what")
-    what.add_argument("--data", type=Path, required=True, metavar="DIR", help="the --output of kinetics-prep flow")
-    what.add_argument("--output", type=Path, metavar="RUN", help="folder of the run; default: train-MODEL-STREAM, here")
+    what.add_argument("--data", type=path, required=True, metavar="DIR", help="the --output of kinetics-prep flow")
+    what.add_argument("--output", type=path, metavar="RUN", help="folder of the run; default: train-MODEL-STREAM, here")
     what.add_argument("--model", default="i3d", help="`kinetics-prep models` lists them; default: i3d")
     what.add_argument("--stream", choices=STREAMS, default="rgb", help="default: rgb")
     what.add_argument("--split", default="train", metavar="NAME", help="to train on; default: train")
@@ -25,7 +25,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "val, where there is one"
     )  # fmt: skip
     what.add_argument(
-        "--init-from", type=Path, metavar="FILE", help="weights to begin from, of kinetics-prep; those for RGB also "
+        "--init-from", type=path, metavar="FILE", help="weights to begin from, of kinetics-prep; those for RGB also "
         "do for flow"
     )  # fmt: skip
     _add_recipe(parser.add_argument_group("how; a recipe, and what is to be changed of it"))
@@ -72,10 +72,10 @@ def _add_recipe(how: Flags) -> None:
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `evaluate`."""
     _add_weights(parser)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the --output of kinetics-prep flow")
+    parser.add_argument("--data", type=path, required=True, metavar="DIR", help="the --output of kinetics-prep flow")
     parser.add_argument("--split", default="val", metavar="NAME", help="default: val")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="for predictions and pictures; default: evaluation-SPLIT, here"
+        "--output", type=path, metavar="DIR", help="for predictions and pictures; default: evaluation-SPLIT, here"
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="clips at a time; default: 1")
     _add_test(parser)
@@ -84,7 +84,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `predict`."""
-    parser.add_argument("video", type=Path, help="any file that ffmpeg can read")
+    parser.add_argument("video", type=path, help="any file that ffmpeg can read")
     _add_weights(parser)
     parser.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="where the clip begins; default: 0")
     parser.add_argument(
@@ -101,7 +101,11 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
 def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `compare`."""
     parser.add_argument(
-        "predictions", nargs="+", metavar="[NAME=]FILE", help="that `kinetics-prep evaluate` wrote; NAME is the row's"
+        "predictions",
+        type=named_path,
+        nargs="+",
+        metavar="[NAME=]FILE",
+        help="that `kinetics-prep evaluate` wrote; NAME is the row's",
     )
     parser.add_argument("--markdown", action="store_true", help="as a table for a README")
     _add_fusion(parser)
@@ -109,7 +113,7 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_weights(parser: Flags) -> None:
     parser.add_argument(
-        "--weights", type=Path, nargs="+", required=True, metavar="FILE", help="of kinetics-prep; of RGB, flow, or both"
+        "--weights", type=path, nargs="+", required=True, metavar="FILE", help="of kinetics-prep; of RGB, flow, or both"
     )
 
 

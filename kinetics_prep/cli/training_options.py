@@ -52,12 +52,6 @@ def _rate(text: str) -> tuple[int, float]:
         raise BadOption(f"--learning-rate is {text!r}, expected RATE or STEP:RATE") from None
 
 
-def named_files(texts: list[str]) -> list[tuple[str | None, Path]]:
-    """`NAME=FILE` or `FILE`, as (name or None, path)."""
-    parts = (text.rpartition("=") for text in texts)
-    return [(name or None, Path(path)) for name, _, path in parts]
-
-
 def train_job_from(arguments: argparse.Namespace, recipe: TrainRecipe) -> "TrainJob":
     """The `job.TrainJob` that the flags ask for."""
     from kinetics_prep.reading.batches import Reading

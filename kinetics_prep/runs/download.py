@@ -20,7 +20,15 @@ from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.selection import SelectedRows, Selection, select_rows
 from kinetics_prep.errors import BY_REASON, BadOption, ClipError
 from kinetics_prep.runs import download_ledger
-from kinetics_prep.runs.download_ledger import AT_HAND, DOWNLOADED, REFUSED, ROWS_PER_GROUP, DownloadRow, DownloadTally
+from kinetics_prep.runs.download_ledger import (
+    AT_HAND,
+    DOWNLOADED,
+    REFUSED,
+    ROWS_PER_GROUP,
+    DownloadJournal,
+    DownloadRow,
+    DownloadTally,
+)
 from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
 
 _WAITING_ROWS = 1024
@@ -106,13 +114,23 @@ def open_download(job: DownloadJob) -> Iterator[DownloadRun]:
 
 
 def download_all(run: DownloadRun) -> DownloadTally:
-    """Gets every missing video, and writes a ledger for each split."""
-    job = run.job
+    """Gets every missing video, and writes a ledger for each split; until then its rows are in a `DownloadJournal`."""
     for split in run.chosen.splits:
-        rows = download_rows(run.arranged(split), run.sources, job.workers, run.tally.add)
-        path = download_ledger.ledger_path(job.cache, job.selection.annotations, split)
-        download_ledger.write(path, rows, job.cache / "partial")
+        _download_split(run, split)
     return run.tally
+
+
+def _download_split(run: DownloadRun, split: str) -> None:
+    job, scratch = run.job, run.job.cache / "partial"
+    path = download_ledger.ledger_path(job.cache, job.selection, split)
+
+    def done(row: DownloadRow) -> None:
+        run.tally.add(row)
+        journal.add(row)
+
+    with DownloadJournal(path, scratch) as journal:
+        rows = download_rows(run.arranged(split), run.sources, job.workers, done)
+        download_ledger.write(path, rows, scratch)
 
 
 def download_rows(

@@ -9,6 +9,7 @@ from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import RETRYABLE, BadOption
 from kinetics_prep.flow import ANY_HARDWARE, Hardware
 from kinetics_prep.sources import Fetching
+from kinetics_prep.storage.local_paths import expect_local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Job:
     """Whether to go on with programs and libraries that give other bytes."""
 
     def __post_init__(self) -> None:
+        expect_local("--output", self.output)
         check_retryable("--retry", self.retry)
         check_gpu(self.hardware, self.recipe.engine)
 
@@ -44,6 +46,7 @@ class Resumption:
     """Whether to go on with programs and libraries that give other bytes."""
 
     def __post_init__(self) -> None:
+        expect_local("the folder", self.output)
         check_retryable("--reason", self.reasons)
 
 

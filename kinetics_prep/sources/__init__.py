@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kinetics_prep.errors import BadOption
 from kinetics_prep.sources import cookies
-from kinetics_prep.sources.address import without_password
+from kinetics_prep.sources.address import without_secrets, without_secrets_in
 from kinetics_prep.sources.archive import Archives
 from kinetics_prep.sources.cache import Cache
 from kinetics_prep.sources.fetched import Fetched
@@ -37,7 +37,8 @@ __all__ = [
     "Sources",
     "absolute",
     "open_sources",
-    "without_password",
+    "without_secrets",
+    "without_secrets_in",
 ]
 
 
@@ -61,7 +62,7 @@ def open_sources(fetching: Fetching, scratch: Path, reads_cache: bool = True) ->
         kind = _kind_of(text)
         source = SOURCES[kind].open(text, fetching, scratch)
         if isinstance(source, RemoteSource):
-            places.append(Remote(source, kind, without_password(text), fetching, paces, scratch, cache))
+            places.append(Remote(source, kind, without_secrets(text), fetching, paces, scratch, cache))
         else:
             places.append(source)
     return Sources(places)
@@ -79,6 +80,6 @@ def _kind_of(text: str) -> str:
         if kind.accepts(text):
             return name
     raise BadOption(
-        f"--videos {without_password(text)!r}: expected a folder, a tar archive, an http(s) URL template, `youtube`, "
+        f"--videos {without_secrets(text)!r}: expected a folder, a tar archive, an http(s) URL template, `youtube`, "
         "or `yt-dlp:` and a URL template"
     )

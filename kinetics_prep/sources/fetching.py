@@ -3,6 +3,7 @@
 import dataclasses
 
 from kinetics_prep.errors import BadOption
+from kinetics_prep.storage.local_paths import expect_local
 
 YOUTUBE_HOST = "www.youtube.com"
 
@@ -71,5 +72,7 @@ class Fetching:
     """Reasons of refusals in the cache that are ignored: such videos are requested once more."""
 
     def __post_init__(self) -> None:
+        expect_local("--cache", self.cache)
+        expect_local("--cookies", self.cookies)
         if not 1 << 10 <= self.largest_bytes <= 1 << 50:
             raise BadOption(f"--largest is {self.largest_bytes} bytes, expected at least 1 kB")

@@ -9,7 +9,7 @@ import http.client
 import os
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import requests
@@ -18,7 +18,7 @@ import urllib3
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadAddress, ClipError, Network, Truncated
 from kinetics_prep.sources import cookies
-from kinetics_prep.sources.address import AddressTemplate, is_http, redirected, without_password
+from kinetics_prep.sources.address import AddressTemplate, is_http, redirected, without_secret_words, without_secrets_in
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.http_response import receive
 from kinetics_prep.sources.partial import Partial
@@ -51,8 +51,8 @@ class HttpTemplate:
         self._threads = threading.local()
 
     def origin(self, row: PlannedRow) -> str:
-        """The address of a row's video for the ledger, without passwords."""
-        return without_password(self.template.address(row))
+        """The address of a row's video for the ledger, without secrets."""
+        return self.template.shown(row)
 
     def download(self, row: PlannedRow, path: Path, before_request: Callable[[str], None]) -> Download:
         """Downloads the video of a row to `path`, in one attempt. There is no file at `path` unless it is complete.
@@ -66,25 +66,30 @@ class HttpTemplate:
         Raises:
           ClipError: the reason why there is no video.
         """
-        address = self.template.address(row)
-        partial = Partial(path, address)
-        with _as_clip_errors(without_password(address)):
-            with self._response(address, partial, before_request) as response:
-                notes = receive(without_password(address), response, partial, self.fetching)
+        shown = self.origin(row)
+        # Not the address itself: a row's own values are no secrets, however long they are.
+        with_secrets = [self.template.template]
+        partial = Partial(path, shown)  # which writes the address down
+        with _as_clip_errors(shown, with_secrets):
+            with self._response(row, partial, before_request, with_secrets) as response:
+                notes = receive(shown, response, partial, self.fetching)
             partial.finish()
-        name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(address).path))
+        name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(shown).path))
         return Download(name or row.media_id, notes)
 
     @contextlib.contextmanager
     def _response(
-        self, address: str, partial: Partial, before_request: Callable[[str], None]
+        self, row: PlannedRow, partial: Partial, before_request: Callable[[str], None], with_secrets: list[str]
     ) -> Iterator[requests.Response]:
         """The response at the end of all redirections, each of which counts as a request to its host.
+
+        Args:
+          with_secrets: the addresses of redirections are appended.
 
         `requests` does not follow them itself, so that each waits for the pace of its host, and a password in an
         address reaches no other host.
         """
-        session, current = self._session(), address
+        session, current = self._session(), self.template.address(row)
         timeout = (min(_CONNECT_SECONDS, self.fetching.silence_seconds), self.fetching.silence_seconds)
         for _ in range(_MOST_REDIRECTIONS + 1):
             before_request(urllib.parse.urlsplit(current).hostname or "")
@@ -95,7 +100,8 @@ class HttpTemplate:
                     yield response
                     return
             current = redirected(current, target)
-        raise BadAddress(f"{without_password(address)}: over {_MOST_REDIRECTIONS} redirections")
+            with_secrets.append(current)
+        raise BadAddress(f"{self.origin(row)}: over {_MOST_REDIRECTIONS} redirections")
 
     def _session(self) -> requests.Session:
         """The session of this thread. It keeps connections open, and must not be shared between threads."""
@@ -110,16 +116,26 @@ class HttpTemplate:
 
 
 @contextlib.contextmanager
-def _as_clip_errors(address: str) -> Iterator[None]:
-    """Turns errors of the libraries into `ClipError`s that begin with the address."""
+def _as_clip_errors(shown: str, with_secrets: Sequence[str]) -> Iterator[None]:
+    """Turns errors of the libraries into `ClipError`s that begin with the address.
+
+    Args:
+      shown: the address without secrets.
+      with_secrets: addresses; no message names the secrets in them.
+    """
+
+    def words(error: Exception) -> str:
+        return without_secrets_in(str(error), with_secrets)
+
     try:
         yield
-    except ClipError:
+    except ClipError as error:
+        error.args = (without_secret_words(str(error), with_secrets),)  # a server may have quoted them
         raise
     except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError) as error:
-        raise Truncated(f"{address}: broke off: {error}") from None
+        raise Truncated(f"{shown}: broke off: {words(error)}") from None
     except ValueError as error:  # by requests and urllib3 for text that is no address
-        raise BadAddress(f"{address}: {error}") from None
+        raise BadAddress(f"{shown}: {words(error)}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
         # requests lets some errors of the other two libraries through, for malformed responses
-        raise Network(f"{address}: {type(error).__name__}: {error}") from None
+        raise Network(f"{shown}: {type(error).__name__}: {words(error)}") from None

@@ -34,12 +34,11 @@ from kinetics_prep.errors import (
     Truncated,
 )
 from kinetics_prep.sources import cookies, ytdlp_errors
-from kinetics_prep.sources.address import without_password
+from kinetics_prep.sources.address import without_secret_words, without_secrets, without_secrets_in
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.source import Download
 from kinetics_prep.sources.ytdlp_downloader import WarningLog, single_video_class
 from kinetics_prep.sources.ytdlp_formats import choose
-from kinetics_prep.sources.ytdlp_messages import tidy
 from kinetics_prep.storage.files import is_disk_full, reporting_full_disk
 
 PREFIX = "yt-dlp:"
@@ -79,6 +78,7 @@ class YtDlp:
     def __init__(self, text: str, fetching: Fetching, scratch: Path):
         self.is_youtube = text == YOUTUBE
         self.template = _YOUTUBE_TEMPLATE if self.is_youtube else text.removeprefix(PREFIX)
+        self._shown_template = without_secrets(self.template)
         self.host = _host(self.template)
         self.fetching, self.scratch = fetching, scratch.absolute()
         self.extractors = [YOUTUBE] if self.is_youtube else ["default"]
@@ -89,11 +89,11 @@ class YtDlp:
 
     def address(self, row: PlannedRow) -> str:
         """The address of a row's video."""
-        return self.template.replace("{id}", urllib.parse.quote(row.media_id, safe=""))
+        return _filled(self.template, row)
 
     def origin(self, row: PlannedRow) -> str:
-        """The address of a row's video for the ledger, without passwords."""
-        return tidy(self.address(row))
+        """The address of a row's video for the ledger, without secrets."""
+        return _filled(self._shown_template, row)
 
     def download(self, row: PlannedRow, path: Path, before_request: Callable[[str], None]) -> Download:
         """Downloads the whole video of a row to `path`, in one attempt; a failure leaves no file there.
@@ -115,7 +115,8 @@ class YtDlp:
             with reporting_full_disk(path):
                 suffix = self._download(address, row, path)
         except ClipError as refusal:
-            raise type(refusal)(f"{tidy(address)}: {refusal}") from None
+            words = without_secret_words(str(refusal), (self.template,))
+            raise type(refusal)(f"{self.origin(row)}: {words}") from None
         return Download(f"{re.sub('[^A-Za-z0-9_-]', '_', row.media_id)[:100]}.{suffix}")
 
     def _download(self, address: str, row: PlannedRow, path: Path) -> str:
@@ -178,6 +179,10 @@ class YtDlp:
         return parameters
 
 
+def _filled(template: str, row: PlannedRow) -> str:
+    return template.replace("{id}", urllib.parse.quote(row.media_id, safe=""))
+
+
 def _refuse_larger(largest_bytes: int, progress: dict[str, Any]) -> None:
     """A hook for yt-dlp, whose own limit ends a download without an error, and ignores sizes that are not announced."""
     least_bytes = max(progress.get("total_bytes") or 0, progress.get("downloaded_bytes") or 0)
@@ -209,7 +214,7 @@ def _host(template: str) -> str:
     """The host of a template, which must hold {id} outside the host and no other field."""
 
     def bad_option(why: str) -> BadOption:
-        text = without_password(f"{PREFIX}{template}")
+        text = without_secrets(f"{PREFIX}{template}")
         return BadOption(f"--videos {text}: {why}; expected for example {PREFIX}https://vimeo.com/{{id}}")
 
     if "{id}" not in template or re.search("[{}]", template.replace("{id}", "")):
@@ -218,7 +223,7 @@ def _host(template: str) -> str:
         parts = urllib.parse.urlsplit(template)
         host = parts.hostname
     except ValueError as error:
-        raise bad_option(str(error)) from None
+        raise bad_option(without_secrets_in(str(error), (template,))) from None
     if parts.scheme not in ("http", "https") or not host or "{id}" in parts.netloc:
         raise bad_option("expected an http(s) address of one host")
     return host

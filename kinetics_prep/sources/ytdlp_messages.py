@@ -6,6 +6,8 @@ repeats without bounds.
 
 import re
 
+from kinetics_prep.sources.address import without_secrets_in
+
 LONGEST_MESSAGE = 500
 """Characters of a message in the ledger."""
 
@@ -24,7 +26,6 @@ _ADVICE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SECRETS = (
-    (re.compile(r"://[^/?#\s]{1,1000}@"), "://"),  # a password may hold an @
     (re.compile(r"\b(?:set-)?cookie2?\b['\"]?:[^\n]{0,2000}", re.IGNORECASE), "cookie: (not shown)"),
     (re.compile(r"\b((?:proxy-)?authorization\b['\"]?:)[^\n]{0,2000}", re.IGNORECASE), r"\1 (not shown)"),
     (re.compile(r"(?<![\w:/.\]])/(?:[^\s/:'\"()<>]{1,255}/){1,60}[^\s/:'\"()<>]{0,255}"), "(a local file)"),
@@ -40,12 +41,12 @@ def plain(text: str) -> str:
 
 
 def tidy(text: str, hint: str | None = None) -> str:
-    """A text for the ledger: one line, without colours, advice on flags that are not ours, passwords and local paths.
+    """A text for the ledger: one line, without colours, advice on flags that are not ours, secrets and local paths.
 
     Args:
       hint: what the user can do; added at the end, whole.
     """
-    text = _ADVICE.sub("", without_controls(text[:LONGEST_TEXT]))
+    text = without_secrets_in(_ADVICE.sub("", without_controls(text[:LONGEST_TEXT])))
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     text = " ".join(text.split()).strip(" .;,") or "no word of explanation"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from kinetics_prep.errors import OtherRecipe
+from kinetics_prep.errors import FolderInUse
 from kinetics_prep.storage.files import reporting_full_disk
 
 if sys.platform != "win32":
@@ -44,7 +44,7 @@ def exclusive_folder(folder: Path) -> Iterator[None]:
     """Keeps other runs out of a folder; does nothing on Windows. The lock is on the folder itself: no file is made.
 
     Raises:
-      OtherRecipe: if another run holds the folder.
+      FolderInUse: if another run holds the folder.
     """
     if sys.platform == "win32":
         yield
@@ -54,7 +54,7 @@ def exclusive_folder(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise OtherRecipe(f"another run is writing to {folder}; wait, or choose another --output") from None
+        raise FolderInUse(f"another run is writing to {folder}; wait, or choose another --output") from None
     try:
         yield
     finally:

@@ -66,7 +66,7 @@ class RunFolder:
 
         Raises:
           BadOption: if the folder cannot be made or written to.
-          OtherRecipe: if another process is writing to it.
+          FolderInUse: if another process is writing to it.
         """
         with contextlib.ExitStack() as stack:
             with self._errors_as_options():

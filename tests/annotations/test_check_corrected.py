@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
 
 from kinetics_prep.annotations import check, selection
 from kinetics_prep.annotations.annotation import Annotation
@@ -12,9 +14,11 @@ from kinetics_prep.annotations.check.corrected import corrected
 from kinetics_prep.annotations.formats import kinetics_csv
 from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.row_store import RowStore
+from kinetics_prep.annotations.rows import ReadableRow
 from kinetics_prep.errors import BadOption
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
+LONGEST_SECONDS = 864_000
 GOOD = "abseiling,-3B32lodo2M,59,69,train\n"
 
 
@@ -86,6 +90,34 @@ def test_times_are_written_without_loss(path, target, times):
         before.annotation.start_us,
         before.annotation.end_us,
     )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.floats(0, LONGEST_SECONDS), min_size=2, max_size=2, unique=True).map(sorted))
+@example([0.0, 5e-7])
+@example([12345.678912, 12355.678912])
+@example([123456.789012, 123456.789013])
+@example([863999.9999995, 864000.0])
+@example([-0.0, 5e-324 + 1])
+@example([5e-324, 1e-6])
+def test_every_time_that_a_reader_accepts_reads_back_as_the_same_number(path, target, times):
+    start_seconds, end_seconds = times
+    path.write_text(f"{HEADER}a,v,{start_seconds!r},{end_seconds!r},val\n")
+    (before,) = kinetics_csv.read(path)
+    assume(isinstance(before, ReadableRow))  # else both times are in the same microsecond
+    write_corrected(target, path)
+    (after,) = kinetics_csv.read(target)
+    assert (after.clip_id, after.annotation) == (before.clip_id, before.annotation)
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(10.0, "10"), (0.1 + 0.2, "0.30000000000000004"), (1e-6, "0.000001"), (12345.678912, "12345.678912")],
+)
+def test_times_have_no_exponent_and_no_needless_digit(path, target, seconds, text):
+    path.write_text(f"{HEADER}a,v,{seconds!r},20000,val\n")
+    write_corrected(target, path)
+    assert target.read_text() == f"{HEADER}a,v,{text},20000,val\n"
 
 
 def test_without_any_label_there_is_no_column_of_labels(path, target):

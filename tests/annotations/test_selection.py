@@ -70,6 +70,54 @@ def test_a_split_that_no_row_names_is_refused(store, write):
         select_rows(Selection((write(line("a", "test"), line("b", "train")),), splits=("train", "val")), store)
 
 
+@pytest.mark.parametrize("only", [(), ("yoga",)])
+def test_the_plans_of_single_splits_are_those_of_all_together(write, only):
+    path = write(line("z", label="zumba"), *(line(name, "val", "yoga") for name in "ab"), line("c", "holdout"))
+    path_of_ids = write("a\nb\nc\nz\nmissing\n", name="ids.txt", header="")
+
+    def plans(*splits: str, **more) -> dict[str, list]:
+        with RowStore() as store:
+            rows = select_rows(Selection((path,), splits, only=only, **more), store)
+            return {split: list(rows.plan_rows(split, LabelMap(("yoga", "zumba")), 4)) for split in rows.splits}
+
+    for more in ({}, {"ids": Path(path_of_ids)}):
+        together = plans(**more)
+        unknown = 2 if more else 1  # with ids: those of which there is no row, c among them
+        assert sum(map(len, together.values())) == (2 if only else 3) + unknown
+        for split, plan in together.items():
+            assert plans(split, **more) == {split: plan}
+        assert plans(*reversed(together), **more) == together
+
+
+def test_of_rows_in_a_split_that_is_left_out_there_is_a_notice(store, write, caplog):
+    path = write(line("a"), line("b", "val"), line("c", "holdout"), line("d", ""), line("e", "train", end="soon"))
+    rows = select_rows(Selection((path,), splits=("val",)), store)
+    assert plan_lines(rows, "val") == [3]
+    assert caplog.messages == [
+        "2 rows whose split cannot be read: accounted for in split train, which --split leaves out"
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines, splits",
+    [
+        ((line("a"), line("b", "val")), ("val",)),
+        ((line("a"), line("b", "holdout")), ("train",)),
+        ((line("a"), line("b", "val"), line("c", "holdout")), ()),
+        ((line("b", "val"), line("c", "holdout")), ("val",)),
+    ],
+)
+def test_there_is_no_notice_where_no_row_is_left_out(store, write, caplog, lines, splits):
+    select_rows(Selection((write(*lines),), splits), store)
+    assert caplog.messages == []
+
+
+def test_where_only_the_option_gives_a_split_it_takes_every_row(store, write, caplog):
+    path = write("yoga,a,0,10\n", "yoga,b,0,soon\n", "yoga,c,0\n", header="label,youtube_id,time_start,time_end\n")
+    rows = select_rows(Selection((path,), splits=("test",)), store)
+    assert (sorted(plan_lines(rows, "test")), caplog.messages) == ([2, 3, 4], [])
+
+
 def test_a_row_whose_split_cannot_be_read_is_in_the_plan_of_the_first_split_alone(store, write):
     path = write(line("a"), line("b", "val"), line("c", "holdout"), line("d", "val", end="soon"), line("e", "test"))
     rows = select_rows(Selection((path,)), store)
@@ -78,10 +126,10 @@ def test_a_row_whose_split_cannot_be_read_is_in_the_plan_of_the_first_split_alon
     assert {split: rows.count(split) for split in rows.splits} == {"train": 2, "val": 2, "test": 1}
 
 
-def test_the_first_split_is_the_first_of_the_chosen(store, write):
+def test_the_first_split_is_that_of_the_annotations_in_whatever_order_splits_are_chosen(store, write):
     path = write(line("a"), line("b", "val"), line("c", "holdout"))
     rows = select_rows(Selection((path,), splits=("val", "train")), store)
-    assert {split: lines_of(rows, split) for split in rows.splits} == {"val": [3, 4], "train": [2]}
+    assert {split: lines_of(rows, split) for split in rows.splits} == {"val": [3], "train": [2, 4]}
 
 
 def test_each_row_is_in_one_plan_whatever_is_wrong_with_it(store, write):

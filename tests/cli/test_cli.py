@@ -14,6 +14,7 @@ from kinetics_prep import cli
 from kinetics_prep.cli import BUG, CANNOT_GO_ON, INTERRUPTED, OK, main
 from kinetics_prep.cli.commands import COMMANDS, load
 from kinetics_prep.errors import BadOption, CorruptShard, NoRoom, RunError
+from kinetics_prep.runs import clip
 
 HEAVY = ("apache_beam", "tensorflow", "keras", "numba", "cv2", "yt_dlp", "pyarrow", "numpy", "PIL", "matplotlib")
 
@@ -107,6 +108,8 @@ def test_the_version_is_the_packages(capsys):
         (["status", "a", "--what"], "unknown: --what"),
         (["check", "a.csv", "--workers", "2"], "unknown: --workers 2"),
         (["flow", "--fps", "fast"], "argument --fps: 'fast' is no number or fraction"),
+        (["status", "a", "http://me:pw@h/?key=x"], "unknown: http://***@h/?key=***; "),
+        (["flow", "http://me:pw@h/?key=x"], "kinetics-prep: http://***@h/?key=***: known neither to"),
         (["flow", "--spl", "train"], "--spl"),  # no abbreviations: a new flag would change their meaning
     ],
 )
@@ -176,6 +179,84 @@ def test_an_error_of_the_system_names_its_file(monkeypatch, capsys):
         CANNOT_GO_ON,
         "kinetics-prep: output: No space left on device\n",
     )
+
+
+class FolderFull(NoRoom):
+    """A class below a class below `RunError`."""
+
+
+def test_an_error_of_a_deeper_class_is_recognised_in_a_text_too(monkeypatch, capsys):
+    error = RuntimeError("kinetics_prep.errors.FolderFull: do this [while running 'x']")
+    assert outcome(error, monkeypatch, capsys) == (CANNOT_GO_ON, "kinetics-prep: do this\n")
+
+
+def beams_traceback(*errors: str) -> str:
+    """What a worker hands over: the traceback of an error, and of those that were being handled when it was raised."""
+    frames = 'Traceback (most recent call last):\n  File "stages.py", line 47, in finish_bundle\n    future.result()\n'
+    between = "\n\nDuring handling of the above exception, another exception occurred:\n\n"
+    return between.join(frames + error for error in errors) + "\n"
+
+
+STEP = " [while running 'Prepare clips/ParDo(EachClip)']"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (f"OSError: [Errno 5] Input/output error: '/out/a b'{STEP}", "/out/a b: Input/output error"),
+        (f"OSError: [Errno 5] Input/output error{STEP}", "output: Input/output error"),
+        (
+            f"FileNotFoundError: [Errno 2] No such file or directory: '/a' -> \"/it's\"{STEP}",
+            "/a: No such file or directory",
+        ),
+        (f"OSError: [Errno 28] No space left on device: '/\\nout'{STEP}", r"'/\nout': No space left on device"),
+        (
+            beams_traceback(
+                "KeyError: 'a'",
+                "OSError: [Errno 5] Input/output error: '/x'",
+                f"RuntimeError: OSError: [Errno 5] Input/output error: '/x'{STEP}",
+            ),
+            "/x: Input/output error",
+        ),
+        (
+            beams_traceback("KeyError: 'a'", f"kinetics_prep.errors.NoRoom: no room\nanywhere{STEP}"),
+            "no room\nanywhere",
+        ),
+        (
+            "java.lang.RuntimeException: instruction 7: "
+            + beams_traceback(f"kinetics_prep.errors.NoRoom: no room{STEP}")
+            + "\tat java.base/java.lang.Thread.run(Thread.java:829)",
+            "no room",
+        ),
+        ("Pipeline p failed in state FAILED: kinetics_prep.errors.NoRoom: no room\nmore", "no room"),
+    ],
+)
+def test_an_error_of_a_worker_is_one_line_that_names_the_file(text, message, monkeypatch, capsys):
+    assert outcome(RuntimeError(text), monkeypatch, capsys) == (CANNOT_GO_ON, f"kinetics-prep: {message}\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        beams_traceback("kinetics_prep.errors.NoRoom: no room", f"KeyError: 'bug{STEP}'"),
+        beams_traceback("OSError: [Errno 5] Input/output error: '/x'", f"ValueError: bug{STEP}"),
+        f"ValueError: [Errno 5] Input/output error: '/x'{STEP}",
+        f"print: [Errno 5] Input/output error: '/x'{STEP}",
+        f"kinetics_prep.errors.NotFound: of a clip{STEP}",
+    ],
+)
+def test_a_bug_of_a_worker_is_raised_whatever_it_was_handling(text, monkeypatch, capsys):
+    with pytest.raises(RuntimeError):
+        outcome(RuntimeError(text), monkeypatch, capsys)
+
+
+def test_an_error_of_the_system_within_the_pipeline_is_one_line(monkeypatch, capsys, tmp_path):
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    monkeypatch.setattr(clip.objects, "write_object", lambda *arguments: (in_the_way / "object").touch())
+    quick = ("--split", "train", "--short-side", "32", "--tvl1", "scales=1", "warps=1", "iterations=2")
+    assert main(["flow", *quick, "--output", str(tmp_path / "out")]) == CANNOT_GO_ON
+    assert capsys.readouterr().err.splitlines()[-1] == f"kinetics-prep: {in_the_way}/object: Not a directory"
 
 
 @pytest.mark.parametrize(

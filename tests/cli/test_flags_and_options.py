@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kinetics_prep import sample
-from kinetics_prep.cli import flag_types, flags, options
+from kinetics_prep.cli import CANNOT_GO_ON, flag_types, flags, main, options
+from kinetics_prep.cli.commands import COMMANDS, load
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import BadOption, MissingTool
 from kinetics_prep.flow import TVL1, Hardware
@@ -21,6 +22,63 @@ def parsed(*words: str, adds=flags.add_flow_arguments) -> argparse.Namespace:
 
 def job(*words: str):
     return options.job_from(parsed("--annotations", "a.csv", "--videos", "v", *words))
+
+
+# Paths ------------------------------------------------------------------------------------------
+
+NOT_READ_YET = "buckets and servers are not read or written yet: use a local folder, or mount the bucket"
+URLS = ("gs://bucket/x", "s3://bucket", "az://c/x", "hdfs://host:9000/x", "http://host/x", "GS://b", "file://host/x")
+COMMANDS_WITH_PATHS = (
+    *(f"{name} {flag}" for name in ("flow", "download") for flag in ("--annotations", "--ids", "--labels", "--cache")),
+    *(f"{name} out {flag}" for name in ("retry", "refresh") for flag in ("--cache", "--cookies")),
+    *(f"train {flag}" for flag in ("--data", "--output", "--init-from")),
+    *(f"evaluate {flag}" for flag in ("--data", "--output", "--weights")),
+    *("flow --output", "flow --cookies", "retry", "refresh", "status", "validate", "inspect", "inspect a --output"),
+    *("check", "check a --labels", "check a --corrected", "predict", "predict a --weights", "compare", "compare a a"),
+    *("weights convert", "weights convert a", "weights convert a b --labels", "weights fetch a", "weights show"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITH_PATHS)
+def test_a_url_is_no_path_for_any_command(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for url in URLS:
+        with pytest.raises(SystemExit) as leaving:
+            main([*command.split(), url])
+        assert leaving.value.code == CANNOT_GO_ON
+        scheme = url.partition("://")[0]
+        assert f": expected a path, found a URL, {scheme}://...; {NOT_READ_YET}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_command_takes_a_path_that_may_be_a_url():
+    for name in COMMANDS:
+        parser = argparse.ArgumentParser()
+        load(name).add_arguments(parser)
+        parsers = [parser]
+        for action in parser._actions:
+            parsers += list(action.choices.values()) if isinstance(action, argparse._SubParsersAction) else []
+        actions = [action for each in parsers for action in each._actions]
+        assert not [action.dest for action in actions if action.type is Path]
+        files = [action for action in actions if action.metavar in ("FILE", "DIR", "[NAME=]FILE")]
+        assert {action.type for action in files} <= {flag_types.path, flag_types.path_text, flag_types.named_path}
+
+
+def test_a_url_of_a_local_file_is_its_path():
+    assert flag_types.path("file:///data/k%20400") == Path("/data/k 400")
+    assert flag_types.path_text("file:///a//b") == "/a//b"
+    assert parsed("--output", "file:///out").output == Path("/out")
+
+
+@pytest.mark.parametrize("name", ["C:/data", "a:b", "gs:", "a/gs://b", "./gs:/b", "=://", "/gs://b", "1a://b"])
+def test_a_path_with_a_colon_is_a_path(name):
+    assert flag_types.path(name) == Path(name)
+
+
+def test_a_name_does_not_hide_a_url():
+    for text in ("gs://b/c", "a=gs://b/c", "gs://b/c=d"):
+        with pytest.raises(argparse.ArgumentTypeError, match="found a URL, gs://"):
+            flag_types.named_path(text)
 
 
 # Values -----------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ import argparse
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from kinetics_prep.cli import training_flags, training_options
+from kinetics_prep.cli import flag_types, training_flags, training_options
 from kinetics_prep.errors import BadOption
 from kinetics_prep.training.recipes import RECIPES, Plateau, TrainRecipe, recipe
 
@@ -114,11 +115,8 @@ def test_recipes_say_what_they_are(name):
 
 
 def test_files_may_have_names():
-    assert [str(path) for _, path in training_options.named_files(["a=b/c.parquet", "c.parquet"])] == [
-        "b/c.parquet",
-        "c.parquet",
-    ]
-    assert [name for name, _ in training_options.named_files(["a=b/c.parquet", "c.parquet"])] == ["a", None]
+    assert flag_types.named_path("a=b/c.parquet") == ("a", Path("b/c.parquet"))
+    assert flag_types.named_path("c.parquet") == (None, Path("c.parquet"))
 
 
 def test_help_needs_no_keras():

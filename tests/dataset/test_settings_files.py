@@ -283,17 +283,43 @@ def test_places_that_are_named_replace_the_recorded_ones(named, store):
     assert with_recorded_sources(store, named) is named
 
 
-def test_an_address_with_a_password_is_not_recorded_and_removes_what_was(store):
-    write_sources(store, Fetching(("/data/videos",)))
-    write_sources(store, Fetching(("/data/videos", "http://me:secret@mirror.example/{id}.mp4")))
-    assert not (store.root / "sources.json").exists()
-    write_sources(store, Fetching(("http://me:secret@mirror.example/{id}.mp4",)))
-    assert not (store.root / "sources.json").exists()
+WITH_SECRETS = (
+    "http://me:secret@mirror.example/{id}.mp4",
+    "https://bucket.example/{id}.mp4?X-Amz-Signature=secret&dl=1",
+    "yt-dlp:https://site.example/watch?v={id}&token=secret",
+)
+
+
+def test_places_whose_address_holds_a_secret_are_left_out_one_by_one(store):
+    write_sources(store, Fetching((WITH_SECRETS[0], "/data/my videos", *WITH_SECRETS[1:], "youtube"), cache="/cache"))
+    assert "secret" not in (store.root / "sources.json").read_text()
+    assert json.loads((store.root / "sources.json").read_text())["videos"] == ["/data/my videos", "youtube"]
+    with pytest.raises(BadOption) as caught:
+        with_recorded_sources(store, Fetching(()))
+    assert str(caught.value) == (
+        f"{store.root}/sources.json lacks http://***@mirror.example/{{id}}.mp4, "
+        "https://bucket.example/{id}.mp4?X-Amz-Signature=***&dl=1, "
+        "yt-dlp:https://site.example/watch?v={id}&token=***: its address holds a secret, which is not written down. "
+        "Give all places again, with the secret in place of ***: --videos 'http://***@mirror.example/{id}.mp4' "
+        "'/data/my videos' 'https://bucket.example/{id}.mp4?X-Amz-Signature=***&dl=1' "
+        "'yt-dlp:https://site.example/watch?v={id}&token=***' youtube"
+    )
+    again = Fetching(WITH_SECRETS)
+    assert with_recorded_sources(store, again) is again
+
+
+def test_a_folder_is_recorded_whatever_its_name(store):
+    write_sources(store, Fetching(("/data/a?token=b", "me@host")))
+    assert with_recorded_sources(store, Fetching(())).videos == ("/data/a?token=b", "me@host")
 
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "[]", "{}", '{"version": 1, "videos": 3, "cache": null}', '{"version": 1, "videos": []}'],
+    [
+        *(None, "", "[]", "{}", '{"videos": 3, "cache": null}', '{"videos": []}', '{"videos": "abc", "cache": null}'),
+        *('{"videos": [3], "cache": null}', '{"videos": [], "cache": 3}', '{"videos": [], "cache": [], "given": 3}'),
+        *('{"videos": [], "cache": null, "given": [null]}', "[" * 100_000),
+    ],
 )
 def test_without_any_place_the_user_is_asked_for_one(text, store):
     if text is not None:

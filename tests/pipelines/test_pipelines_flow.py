@@ -88,6 +88,53 @@ def test_the_wheel_reads_its_own_schemas(installed, tmp_path):
     assert out == [str(installed / "kinetics_prep/__init__.py"), str(installed / "kinetics_prep/schemas/files")]
 
 
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        (("--annotations", "missing.csv", "--videos", "."), "--annotations missing.csv: there is no such file"),
+        (("--fps", "fast"), "argument --fps: 'fast' is no number or fraction; see python -m pipelines.flow --help"),
+        (
+            ("--nonsense",),
+            "--nonsense: known neither to kinetics-prep nor to Apache Beam; see kinetics-prep flow --help",
+        ),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(command, message, tmp_path):
+    done = run("-m", "pipelines.flow", *command, cwd=tmp_path, path=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"python -m pipelines.flow: {message}\n"
+
+
+def failing_run(error: str, cwd: Path) -> subprocess.CompletedProcess:
+    """A run in which a clip's object cannot be written."""
+    program = (
+        "import sys\nfrom kinetics_prep.cli import endings\nfrom kinetics_prep.dataset import objects\n"
+        "from pipelines import flow\n"
+        f"def fail(*arguments): {error}\n"
+        "objects.write_object = fail\n"
+        "endings.run_process(flow.main)\n"
+    )
+    return run("-c", program, *QUICK, cwd=cwd, path=ROOT)
+
+
+def test_an_error_of_the_system_within_the_pipeline_is_one_line(tmp_path):
+    done = failing_run("raise OSError(5, 'Input/output error', '/out/file')", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "python -m pipelines.flow: /out/file: Input/output error\n"
+
+
+def test_a_bug_within_the_pipeline_is_a_traceback(tmp_path):
+    done = failing_run("1 / 0", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" in done.stderr and "ZeroDivisionError" in done.stderr
+
+
+def test_an_interrupt_has_the_exit_code_of_the_command_line(tmp_path):
+    done = failing_run("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", tmp_path)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "\ninterrupted; what is committed stays, and the same command goes on from there\n"
+
+
 def test_too_many_refused_rows_have_an_exit_code_of_their_own(installed, tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "other.mp4").touch()

@@ -99,6 +99,23 @@ def test_a_gpu_is_chosen_only_for_an_engine_that_uses_one(hardware):
         Job(Selection(("a.csv",)), Fetching(("v",)), Path("out"), RECIPE, hardware=hardware)
 
 
+@pytest.mark.parametrize("url", ["gs://bucket/secret", Path("s3://bucket/secret"), "https://user:secret@host/x"])
+def test_a_url_is_no_path(url):
+    with pytest.raises(BadOption, match="^--output: expected a path, found a URL, ") as refusal:
+        Job(Selection(("a.csv",)), Fetching(("v",)), Path(url), RECIPE)
+    assert "secret" not in str(refusal.value)
+    with pytest.raises(BadOption, match="^the folder: expected a path, found a URL, "):
+        Resumption(Path(url), ("network",), Fetching(()))
+    for option in ("cache", "cookies"):
+        with pytest.raises(BadOption, match=f"^--{option}: expected a path, found a URL, "):
+            Fetching(("v",), **{option: str(url)})
+    for option in ("labels", "ids"):
+        with pytest.raises(BadOption, match=f"^--{option}: expected a path, found a URL, "):
+            Selection(("a.csv",), **{option: Path(url)})
+    with pytest.raises(BadOption, match="^--annotations: expected a path, found a URL, "):
+        Selection(("a.csv", str(url)))
+
+
 # Workers ----------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,20 @@
 import collections
 import os
 import re
+import subprocess
+import sys
+import threading
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import numbered_frames, write_video
+from small_disk import disk_with_room_for
 
+from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.cli import CANNOT_GO_ON, OK, TOO_MANY_REFUSED, main
+from kinetics_prep.errors import NoRoom
+from kinetics_prep.runs import download_ledger
+from kinetics_prep.runs.download_ledger import DownloadJournal, DownloadRow, ledger_path
 from kinetics_prep.storage import tables
 
 IDS = [f"video{number}" for number in range(6)]
@@ -36,7 +45,9 @@ def command(rows, server, tmp_path):
 
 
 def ledger(tmp_path) -> list[dict]:
-    return list(tables.read(tmp_path / "cache/ledger/rows-train.parquet", "download"))
+    (path,) = (tmp_path / "cache/ledger").iterdir()
+    assert re.fullmatch(r"rows-[0-9a-f]{8}-train\.parquet", path.name)
+    return list(tables.read(path, "download"))
 
 
 def test_every_row_ends_in_one_row_of_the_ledger(command, server, video, tmp_path, capsys):
@@ -174,3 +185,130 @@ def test_what_the_user_must_mend_is_one_line(command, change, message, capsys, t
 def test_without_annotations_there_is_nothing_to_get(capsys, tmp_path):
     assert main(["download", "--cache", str(tmp_path), "--videos", "youtube"]) == CANNOT_GO_ON
     assert "--annotations is missing" in capsys.readouterr().err
+
+
+# The ledger while a run goes on
+
+
+def test_rows_that_are_done_can_be_read_after_a_kill(command, server, video, tmp_path):
+    end = threading.Event()
+    server.otherwise = (200, {}, video)
+    for media_id in IDS[3:]:
+        server.says(f"/{media_id}.mp4", lambda handler: end.wait(20))
+    program = (
+        "import sys\nfrom kinetics_prep.cli import entry\nfrom kinetics_prep.runs import download_ledger\n"
+        "class Journal(download_ledger.DownloadJournal):\n"
+        " def _write(self):\n  super()._write()\n  print(len(self._rows), flush=True)\n"
+        "download_ledger.FLUSH_SECONDS, download_ledger.DownloadJournal = 0.01, Journal\n"
+        "from kinetics_prep.runs import download\ndownload.DownloadJournal = Journal\n"
+        "entry()\n"
+    )
+    words = [sys.executable, "-c", program, *command, "--connections", "9", "--workers", "20", "--attempts", "1"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert any(int(line) == 8 for line in process.stdout)  # two clips of three videos, two unusable rows
+    finally:
+        process.kill()
+        process.wait()
+        end.set()
+    (folder,) = (tmp_path / "cache/ledger").iterdir()
+    assert re.fullmatch(r"rows-[0-9a-f]{8}-train\.part", folder.name)
+    before = pq.read_table(folder).to_pylist()
+    assert collections.Counter(row["status"] for row in before) == {"downloaded": 3, "at_hand": 3, "refused": 2}
+    server.answers.clear()
+    assert main(command) == OK
+    assert len(ledger(tmp_path)) == 14  # and nothing beside it
+
+
+def row(number: int, **more) -> DownloadRow:
+    return DownloadRow(f"clip{number}", "a", None, "train", 0.0, 1.0, "rows.csv", number, "at_hand", **more)
+
+
+def lines(journal: DownloadJournal) -> list[list[int]]:
+    """The lines of annotations whose rows are in each file of a journal."""
+    paths = sorted(journal.folder.glob("*.parquet"))
+    return [[cells["annotation_line"] for cells in tables.read(path, "download")] for path in paths]
+
+
+def test_a_file_of_the_journal_is_written_when_it_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(download_ledger, "ROWS_PER_GROUP", 3)
+    with DownloadJournal(tmp_path / "a.parquet", tmp_path) as journal:
+        for number in range(8):
+            journal.add(row(number))
+        assert lines(journal) == [[0, 1, 2], [3, 4, 5]]
+        journal.write()
+        assert lines(journal) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+        journal.add(row(8))
+        assert lines(journal) == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_ends_with_an_error_leaves_its_rows_for_the_next_run_to_replace(tmp_path):
+    path = tmp_path / "a.parquet"
+    with pytest.raises(ZeroDivisionError), DownloadJournal(path, tmp_path) as journal:
+        journal.add(row(1))
+        raise ZeroDivisionError
+    assert lines(journal) == [[1]]
+    with DownloadJournal(path, tmp_path) as journal:
+        assert lines(journal) == []
+        journal.add(row(2))
+        journal.write()
+        assert lines(journal) == [[2]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_of_a_command_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.parquet"
+    with DownloadJournal(path, tmp_path) as one, DownloadJournal(path, tmp_path) as other:
+        for number, journal in enumerate((one, other)):
+            journal.add(row(number))
+            journal.write()
+        assert sorted(lines(one)) == [[0], [1]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_the_run_with_the_next_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(download_ledger, "FLUSH_SECONDS", 0.001)
+    long = row(1, message="".join(map(chr, range(0x4E00, 0x9000))))
+    with disk_with_room_for(1000), pytest.raises(NoRoom, match="no room to write"):  # noqa: SIM117
+        with DownloadJournal(tmp_path / "a.parquet", tmp_path) as journal:
+            journal.add(long)
+            journal._thread.join()
+            journal.add(row(2))
+
+
+def test_a_ledger_is_named_by_what_decides_its_rows(tmp_path):
+    ids = tmp_path / "ids"
+    ids.write_text("x")
+
+    def name(folder: str = "k1", content: str = "a", **more) -> str:
+        path = tmp_path / folder / "val.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        return ledger_path(tmp_path, Selection((str(path),), **more), "val").name
+
+    assert re.fullmatch("val-[0-9a-f]{8}-val.parquet", name())
+    assert name() == name("k2") == name(splits=("val",))
+    others = [name(content="b"), name(limit=3), name(only=("x",)), name(ids=ids), name(labels=ids)]
+    assert len({name(), name(format_name="kinetics-csv"), *others}) == 7
+
+
+def test_the_ledgers_of_two_files_of_one_name_are_two(command, server, video, tmp_path):
+    server.otherwise = (200, {}, video)
+    place = command.index("--annotations") + 1
+    for number, folder in enumerate(("k1", "k2")):
+        path = tmp_path / folder / "val.csv"
+        path.parent.mkdir()
+        path.write_text(f"waving,video{number},0,1,val\n")
+        assert main([*command[:place], str(path), *command[place + 1 :]]) == OK
+    found = [tables.read(path, "download") for path in (tmp_path / "cache/ledger").iterdir()]
+    assert sorted(row["media_id"] for rows in found for row in rows) == ["video0", "video1"]
+
+
+@pytest.mark.parametrize("stem", ["\u00e4" * 120, "\U0001f600" * 60, "a" * 240, "\udcff", ".a.b"])
+def test_a_name_of_any_length_and_letters_makes_a_ledger(stem, tmp_path):
+    (tmp_path / f"{stem}.csv").write_text("a")
+    path = ledger_path(tmp_path, Selection((str(tmp_path / f"{stem}.csv"),)), "train")
+    download_ledger.write(path, [row(1, message=f"{stem}.csv:1 is odd")], tmp_path)
+    (cells,) = tables.read(path, "download")
+    assert cells["message"] == f"{stem}.csv:1 is odd".replace("\udcff", r"\udcff")

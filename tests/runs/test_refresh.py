@@ -319,14 +319,27 @@ def test_what_the_user_must_mend_is_one_line(output, command, capsys, tmp_path):
     assert "does not say where its videos are: give --videos or --cache" in capsys.readouterr().err
 
 
-def test_a_password_is_not_noted(tmp_path, server, video):
-    (tmp_path / "rows.csv").write_text("waving,a,0,1,train\n")
-    server.says("/a.mp4", (200, {}, video.read_bytes()))
-    place = server.url.replace("http://", "http://me:secret@") + "/{id}.mp4"
-    flow = ["flow", "--annotations", str(tmp_path / "rows.csv"), "--videos", place, "--output", str(tmp_path / "out")]
-    assert main([*flow, *QUICK]) == OK
-    assert not (tmp_path / "out/sources.json").exists()
-    assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+@pytest.mark.parametrize("command", ["flow", "download"])
+def test_no_secret_of_an_address_is_on_disk_or_on_the_screen(command, tmp_path, server, video, capfd):
+    (tmp_path / "rows.csv").write_text("waving,a,0,1,train\nwaving,b,0,1,train\nwaving,c,0,1,train\n")
+    server.says("/a.mp4?token=hush-hush&v=a", (200, {}, video.read_bytes()))
+    server.says("/b.mp4?token=hush-hush&v=b", (429, {"Retry-After": "5000"}, b""))
+    place = server.url.replace("http://", "http://me:hush-hush@") + "/{id}.mp4?token=hush-hush&v={id}"
+    common = ["--annotations", str(tmp_path / "rows.csv"), "--videos", place, "--cache", str(tmp_path / "cache")]
+    again = ["--attempts", "1", "--patience", "0"]
+    if command == "flow":
+        assert main(["flow", *common, *again, "--output", str(tmp_path / "out"), *QUICK]) == OK
+        for resume in ("retry", "refresh"):
+            assert main([resume, str(tmp_path / "out")]) == CANNOT_GO_ON
+        words = f"--videos 'http://***@{server.url.removeprefix('http://')}/{{id}}.mp4?token=***&v={{id}}'"
+        captured = capfd.readouterr()
+        assert captured.err.count(words) == 2
+    else:
+        assert main(["download", *common, *again]) == OK
+        captured = capfd.readouterr()
+    assert len(server.requests) >= 2
+    assert "hush" not in captured.out + captured.err
+    assert not any(b"hush" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_other_versions_of_what_decides_the_bytes_are_refused(output, capsys):

@@ -64,7 +64,7 @@ def test_the_cache_comes_first_and_the_others_in_their_order(tmp_path):
     texts = ("http://me:secret@host/{id}", str(tmp_path / "videos"), "http://host/{id}_{start}")
     places = open_sources(Fetching(texts, cache=str(tmp_path / "cache")), tmp_path / "scratch").places
     assert [type(place).__name__ for place in places] == ["Cache", "Remote", "Folder", "Remote"]
-    assert [places[1].name, places[3].name] == ["http://host/{id}", "http://host/{id}_{start}"]
+    assert [places[1].name, places[3].name] == ["http://***@host/{id}", "http://host/{id}_{start}"]
     assert places[1].kind == "http" and not places[1].source.gives_pieces and places[3].source.gives_pieces
 
 

@@ -138,7 +138,7 @@ def test_a_password_in_the_address_is_used_and_not_written_down(server, tmp_path
     server.says("/abc.mp4", OK)
     place = source(server.url.replace("http://", "http://me:secret@") + "/{id}.mp4", tmp_path / "scratch")
     with place.fetch(plan_row()) as fetched:
-        assert fetched.origin == server.url + "/abc.mp4"
+        assert fetched.origin == server.url.replace("http://", "http://***@") + "/abc.mp4"
     assert server.requests[0].headers["Authorization"].startswith("Basic ")
     with pytest.raises(NotFound) as caught, place.fetch(plan_row("missing")):
         pass
@@ -196,6 +196,68 @@ def test_no_message_names_a_password(server, tmp_path, location):
     with pytest.raises(ClipError) as caught, place.fetch(plan_row()):
         pass
     assert "ret" not in str(caught.value).replace("retries", "")
+
+
+SIGNED = "?X-Amz-Signature=signed-by-us&token=abc&v={id}&x=0123456789abcdef"
+SECRETS = ("signed-by-us", "abc&", "0123456789abcdef", "signed-by-them", "me:", "pass-word")
+
+
+def refuse_behind_a_redirection(handler):
+    """A server that quotes the signature of the address to which it redirects."""
+    if handler.path.startswith("/elsewhere"):
+        handler.send_response(403, "no signed-by-them")
+        handler.end_headers()
+    else:
+        loopback.send(handler, 302, {"Location": "/elsewhere?sig=signed-by-them"}, b"")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK,
+        MISSING,
+        BROKEN,
+        CUT_SHORT,
+        refuse_behind_a_redirection,
+        (200, {"Content-Type": "text/html; token=signed-by-us"}, b"log in"),
+        (302, {"Location": "/elsewhere?sig=signed-by-them"}, b""),
+        (302, {"Location": "ftp://me:pass-word@h/a?sig=signed-by-them"}, b""),
+        (302, {"Location": "//127.0.0.1:1/a?sig=signed-by-them"}, b""),
+        (302, {"Location": "http://me:pass-word@a..b/a?sig=signed-by-them"}, b""),
+        lambda handler: (handler.send_response(403, "no signed-by-us"), handler.end_headers()),
+        lambda handler: handler.wfile.write(b"HTTP/1.1 2x0 signed-by-us\r\n\r\n"),
+        lambda handler: handler.wfile.write(b"signed-by-us"),
+        loopback.file(VIDEO, break_after=100),
+    ],
+)
+def test_a_signed_address_is_used_and_no_secret_of_it_is_on_disk_or_in_a_message(server, tmp_path, answer):
+    server.otherwise = answer
+    template = server.url.replace("http://", "http://me:pass-word@") + "/{id}.mp4" + SIGNED
+    place = source(template, tmp_path / "scratch", cache=str(tmp_path / "cache"))
+    said, row = [place.name], plan_row("an-id-longer-than-16")
+    try:
+        with place.fetch(row) as fetched:
+            said += [fetched.origin, fetched.name, *fetched.notes]
+    except ClipError as error:
+        said.append(str(error))
+        if "http://" in str(error):  # else the file is no video
+            assert "/an-id-longer-than-16.mp4?X-Amz-Signature=***&token=***&v=" in str(error)
+    assert server.requested[0] == f"/an-id-longer-than-16.mp4{SIGNED.format(id='an-id-longer-than-16')}"
+    said += [path.read_text("utf-8", "replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert [secret for secret in SECRETS if any(secret in words for words in said)] == []
+
+
+def test_a_download_goes_on_under_a_new_signature(server, tmp_path):
+    addresses = [f"{server.url}/{{id}}.mp4?Expires={number}&Signature=secret{number}" for number in (1, 1, 2)]
+    server.otherwise = loopback.file(VIDEO, break_after=100)
+    before = [source(address, tmp_path, cache=str(tmp_path)) for address in addresses]
+    with pytest.raises(ClipError), before[0].fetch(plan_row()):
+        pass
+    server.otherwise = loopback.file(VIDEO)
+    path = tmp_path / "done"
+    assert before[1].name == before[0].name
+    before[1].source.download(plan_row(), path, lambda host: None)
+    assert path.read_bytes() == VIDEO
 
 
 @pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:1", "http://me:secret@a..b:1", "me:secret@127.0.0.1:1"])

@@ -186,11 +186,24 @@ def test_a_template_is_an_address_of_one_host_with_an_id(scratch, template, why)
 
 def test_a_password_in_the_template_is_not_written_down(scratch, fetch):
     source = opened("yt-dlp:http://me:sec@ret@127.0.0.1:1/{id}", scratch)
-    assert source.origin(plan_row()) == "http://127.0.0.1:1/abc"
+    assert source.origin(plan_row()) == "http://***@127.0.0.1:1/abc"
     assert "ret" not in str(refusal(fetch, source=source)).replace("retries", "")
     with pytest.raises(BadOption) as caught:
         opened("yt-dlp:http://me:sec@ret@host/", scratch)
-    assert "ret@" not in str(caught.value) and "http://host/" in str(caught.value)
+    assert "ret@" not in str(caught.value) and "http://***@host/" in str(caught.value)
+
+
+def test_a_secret_in_a_parameter_of_the_template_is_not_written_down(scratch, fetch):
+    source = opened("yt-dlp:http://127.0.0.1:1/watch?v={id}&token=secret-of-ours&list=short", scratch)
+    long_id = "an-id-that-is-longer-than-those-of-YouTube"
+    assert source.address(plan_row(long_id)).endswith(f"/watch?v={long_id}&token=secret-of-ours&list=short")
+    shown = f"http://127.0.0.1:1/watch?v={long_id}&token=***&list=short"
+    assert source.origin(plan_row(long_id)) == shown
+    error = str(refusal(fetch, source=source, media_id=long_id))
+    assert error.startswith(f"{shown}: ") and "secret" not in error
+    with pytest.raises(BadOption, match=re.escape("http://host/?token=***: ")) as caught:
+        opened("yt-dlp:http://host/?token=secret-of-ours", scratch)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -910,8 +923,9 @@ def test_the_message_tells_what_to_do():
         ("\x1b[0;31mred\x1b[0m and \x1b]0;title\x07\x9b plain\x00\n\n  line\u202e two", "red and plain line two"),
         ("cannot open /home/somebody/secret/file.part: denied", "cannot open (a local file): denied"),
         ("cannot open 'C:\\Users\\somebody\\file': denied", "cannot open '(a local file)': denied"),
-        ("no way to http://user:pass@host:80/a/b and on", "no way to http://host:80/a/b and on"),
-        ("no way to http://user:pa@ss@host/a@b and x@y", "no way to http://host/a@b and x@y"),
+        ("no way to http://user:pass@host:80/a/b and on", "no way to http://***@host:80/a/b and on"),
+        ("no way to http://user:pa@ss@host/a@b and x@y", "no way to http://***@host/a@b and x@y"),
+        ("no way to https://host/a?sig=secret&v=abc.", "no way to https://host/a?sig=***&v=abc"),
         ("sent Cookie: SID=secret; HSID=secret", "sent cookie: (not shown)"),
         ("sent Authorization: Basic c2VjcmV0", "sent Authorization: (not shown)"),
         ("broken; please report this issue on  https://github.com/yt-dlp/yt-dlp/issues", "broken"),

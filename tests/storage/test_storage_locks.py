@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kinetics_prep.errors import OtherRecipe
+from kinetics_prep.errors import FolderInUse
 from kinetics_prep.storage import locks
 from kinetics_prep.storage.locks import exclusive_folder, locked_file
 
@@ -99,7 +99,7 @@ def test_an_error_in_the_body_releases_the_lock(tmp_path):
 
 def test_a_folder_is_held_by_one_at_a_time_and_nothing_is_written_to_it(tmp_path):
     with exclusive_folder(tmp_path):
-        with pytest.raises(OtherRecipe, match=f"another run is writing to {tmp_path}"), exclusive_folder(tmp_path):
+        with pytest.raises(FolderInUse, match=f"another run is writing to {tmp_path}"), exclusive_folder(tmp_path):
             raise AssertionError("entered a folder that another holds")
         assert list(tmp_path.iterdir()) == []
     with exclusive_folder(tmp_path):
@@ -108,7 +108,7 @@ def test_a_folder_is_held_by_one_at_a_time_and_nothing_is_written_to_it(tmp_path
 
 def test_a_folder_held_by_another_process_is_refused_until_that_is_killed(tmp_path):
     process = holder("exclusive_folder", tmp_path)
-    with pytest.raises(OtherRecipe), exclusive_folder(tmp_path):
+    with pytest.raises(FolderInUse), exclusive_folder(tmp_path):
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -128,7 +128,7 @@ def test_folders_beside_each_other_are_held_at_once(tmp_path):
     (tmp_path / "b").mkdir()
     with exclusive_folder(tmp_path / "a"), exclusive_folder(tmp_path / "b"), exclusive_folder(tmp_path):
         for folder in (tmp_path / "a", tmp_path / "b", tmp_path):
-            with pytest.raises(OtherRecipe), exclusive_folder(folder):
+            with pytest.raises(FolderInUse), exclusive_folder(folder):
                 pytest.fail("a held folder was given away")
 
 
@@ -142,7 +142,7 @@ def test_no_descriptor_is_left_open(tmp_path):
         with (
             locked_file(tmp_path / "state"),
             exclusive_folder(tmp_path),
-            pytest.raises(OtherRecipe),
+            pytest.raises(FolderInUse),
             exclusive_folder(tmp_path),
         ):
             pass

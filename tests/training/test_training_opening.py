@@ -10,7 +10,7 @@ pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
 
 from run_cases import save_weights, train, train_job
 
-from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
+from kinetics_prep.errors import BadOption, CorruptShard, FolderInUse, OtherRecipe
 from kinetics_prep.models import model_variables, weights
 from kinetics_prep.models.facts import Facts
 from kinetics_prep.reading.clips import UNLABELLED, ClipIndex
@@ -93,7 +93,7 @@ def test_a_folder_takes_one_run(moving_data, tmp_path):
     train(job)
     with pytest.raises(OtherRecipe, match="recipe seed is 0 there and 7 here"):
         train(train_job(moving_data, tmp_path / "run", None, steps=1, seed=7))
-    with opening.open_run(job), pytest.raises(OtherRecipe, match="another run is writing"), opening.open_run(job):
+    with opening.open_run(job), pytest.raises(FolderInUse, match="another run is writing"), opening.open_run(job):
         pass
 
 

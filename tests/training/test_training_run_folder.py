@@ -8,7 +8,7 @@ pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
 import keras
 
 import kinetics_prep
-from kinetics_prep.errors import BadOption, CorruptShard, OtherRecipe
+from kinetics_prep.errors import BadOption, CorruptShard, FolderInUse, OtherRecipe
 from kinetics_prep.training.run_folder import RunFolder
 
 
@@ -47,7 +47,7 @@ def test_a_folder_takes_one_run_and_says_what_differs(tmp_path):
         assert folder.describe(dict(reversed(settings.items())), "8 GPUs") == digest
         with pytest.raises(OtherRecipe, match="holds another run: recipe seed is 0 there and 7 here. Use the same"):
             folder.describe(settings | {"recipe": {"seed": 7, "steps": 3}}, "1 CPU")
-        with pytest.raises(OtherRecipe, match="another run is writing"), folder.exclusive():
+        with pytest.raises(FolderInUse, match="another run is writing"), folder.exclusive():
             pass
     content = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (content["digest"], content["asked"], content["versions"]["devices"]) == (digest, settings, "1 CPU")

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import decimal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,8 +44,13 @@ def write_corrected(store: RowStore, path: Path, labels: LabelMap | None = None)
             if annotation.end_seconds is None:
                 reason = "Kinetics' CSV says when a clip ends, and these are whole videos"
                 raise BadOption(f"{path} is not written: {reason}")
-            times = f"{annotation.start_seconds:.10g}", f"{annotation.end_seconds:.10g}"
+            times = _exact(annotation.start_seconds), _exact(annotation.end_seconds)
             cells = (annotation.media_id, *times, annotation.split)
             writer.writerow((annotation.label or "", *cells) if has_labels else cells)
             count += 1
     return count
+
+
+def _exact(seconds: float) -> str:
+    """A number of seconds in the fewest digits that read back as the same number, without an exponent."""
+    return f"{decimal.Decimal(repr(float(seconds))):f}".removesuffix(".0")

@@ -1,12 +1,12 @@
 """`kinetics-prep check`: looks over annotation files before a run."""
 
 import argparse
-from pathlib import Path
 
 from kinetics_prep.annotations import check, label_map, selection
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.cli import flags
 from kinetics_prep.cli.exit_codes import INVALID, OK
+from kinetics_prep.cli.flag_types import path, path_text
 from kinetics_prep.report.text import printable
 
 
@@ -18,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "4 if not."
     )
     parser.add_argument(
-        "annotations", nargs="+", metavar="FILE", help="annotation files, of one data set or of several"
+        "annotations", type=path_text, nargs="+", metavar="FILE", help="annotation files, of one data set or of several"
     )
     flags.add_annotation_arguments(parser)
     parser.add_argument(
-        "--corrected", type=Path, metavar="CSV", help="write what flow would take here: every clip once, labels as in "
+        "--corrected", type=path, metavar="CSV", help="write what flow would take here: every clip once, labels as in "
         "the label map"
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from kinetics_prep.cli import training_flags, training_options
+from kinetics_prep.cli import training_flags
 from kinetics_prep.cli.exit_codes import OK
 from kinetics_prep.report.text import printable
 from kinetics_prep.training import comparison
@@ -16,8 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, beam_flags: list[str]) -> int:
     """Prints a table of accuracies."""
-    files = training_options.named_files(arguments.predictions)
-    table = comparison.compare_files(files, arguments.fuse)
+    table = comparison.compare_files(arguments.predictions, arguments.fuse)
     for line in (table.markdown() if arguments.markdown else table.text()).split("\n"):
         print(printable(line))
     return OK

@@ -17,7 +17,10 @@ DESCRIPTION = """\
 Gets the videos of annotation files into a cache, which `flow --cache` reads, and computes nothing.
 What is in the cache, or in a folder or an archive that --videos names, is not asked for; what a
 server was found not to have neither. The same command goes on where it was stopped. What became of
-each row stands in CACHE/ledger.
+each row is in CACHE/ledger/NAME-DIGEST-SPLIT.parquet at the end: the digest is of the content of the
+annotation files, --labels and --ids, of --only, --limit and --dataset. Until then the rows that are
+done, but for those of the last minute, are in the Parquet files of NAME-DIGEST-SPLIT.part beside it;
+they stay if the run is killed, until the same command is given again.
 """
 
 EPILOG = """\

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from kinetics_prep.cli.exit_codes import OK
+from kinetics_prep.cli.flag_types import path
 from kinetics_prep.records import read_shard
 from kinetics_prep.report import inspect
 from kinetics_prep.report.text import printable
@@ -15,9 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Prints every field of a record, and writes a contact sheet: frames beside their flow in colours."
     )
-    parser.add_argument("shard", type=Path, help="a .tfrecord or .parquet file that kinetics-prep wrote")
+    parser.add_argument("shard", type=path, help="a .tfrecord or .parquet file that kinetics-prep wrote")
     parser.add_argument("--record", default="0", metavar="N|ID", help="its number, from 0, or its clip id; default: 0")
-    parser.add_argument("--output", type=Path, metavar="PNG", help="contact sheet; default: <clip id>.png, here")
+    parser.add_argument("--output", type=path, metavar="PNG", help="contact sheet; default: <clip id>.png, here")
     parser.add_argument("--list", action="store_true", help="only list the records")
 
 

