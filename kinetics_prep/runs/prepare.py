@@ -153,11 +153,11 @@ def open_run(job: Job) -> Iterator[PrepareRun]:
     """
     with RowStore() as rows:
         reader = _AnnotationReader(job.selection, rows)
-        fetching = dataclasses.replace(sources.absolute(job.fetching), ask_again=job.retry)
-        sources.open_sources(fetching, Path(job.output))  # a mistake in it should not wait until the plan is made
         digest = _inputs_digest(job.selection, job.recipe.clips_per_shard)
         if not _knows_selection(job.output, digest):
             reader.read()  # a mistake in the annotations leaves no folder behind
+        fetching = dataclasses.replace(sources.absolute(job.fetching), ask_again=job.retry)
+        _expect_sources(fetching, job.output)
         with reporting_full_disk(job.output), open_for_writing(job.output, creates=True) as folder:
             store = folder.store
             _forget_unused_settings(folder)
@@ -191,12 +191,17 @@ def resume_run(request: Resumption, needs_complete: bool = False) -> Iterator[Pr
         check_gpu(request.hardware, recipe.engine)
         fetching = sources.absolute(with_recorded_sources(store, request.fetching))
         fetching = dataclasses.replace(fetching, short_side=recipe.short_side, ask_again=request.reasons)
-        sources.open_sources(fetching, Path(request.output))
+        _expect_sources(fetching, request.output)
         accepted = _accept_tools(store, there, recipe, request.hardware, request.accept_tools)
         if needs_complete:
             _expect_complete(folder, accepted)
         planned = Planned(folder.state.splits, ())
         yield _run(folder, accepted, recipe, planned, fetching, request.hardware, request.reasons)
+
+
+def _expect_sources(fetching: Fetching, output: Path) -> None:
+    """Opens the places of videos: a mistake in them should not wait until the plan is made."""
+    sources.open_sources(fetching, output.absolute() / layout.WORK / "videos")
 
 
 def _run(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import small_dataset
 
 from kinetics_prep.annotations import published
 from kinetics_prep.annotations.annotation import Annotation
@@ -12,8 +13,8 @@ from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.rows import ReadableRow, Row
 from kinetics_prep.annotations.selection import read_annotations, rows_of_split
 from kinetics_prep.cli import OK, main
-from kinetics_prep.dataset import ledger, plan
-from kinetics_prep.dataset.layout import Layout
+
+CLIPS_PER_SHARD = small_dataset.RECIPE.clips_per_shard
 
 
 def labels_of(shared_data: Path, version: int) -> list[str]:
@@ -24,15 +25,13 @@ def names(labels: list[str], split: str, rows: int) -> list[str]:
     return [data_set.name for data_set in published.find_candidates(labels, split, rows)]
 
 
-def write_plan(output: Path, rows: list[Row], split: str, **options) -> Layout:
+def write_plan(output: Path, rows: list[Row], split: str, **options) -> small_dataset.SmallDataset:
     """A folder that holds a plan, and nothing yet."""
-    layout = Layout(output)
-    layout.plan(split).parent.mkdir(parents=True, exist_ok=True)
     with RowStore() as store:
         store.add(rows)
         labels = LabelMap.from_labels(store.labels())
-        plan.write(layout.plan(split), arrange(rows_of_split(store, split), split, labels, 64, **options))
-    return layout
+        planned = list(arrange(rows_of_split(store, split), split, labels, CLIPS_PER_SHARD, **options))
+    return small_dataset.make(output, split=split, rows=planned)
 
 
 def read(path: Path, split: str | None = None) -> list[Row]:
@@ -96,12 +95,11 @@ def test_the_same_labels_are_the_same_number_of_classes():
 
 
 def test_status_sets_a_folder_against_what_was_published(k400_val, tmp_path, capsys):
-    layout = write_plan(tmp_path, k400_val, "val")
-    layout.objects("val", 0).mkdir(parents=True)
-    for row in plan.read(layout.plan("val"), 0):
-        (layout.objects("val", 0) / f"{row.index:05d}.{ledger.WRITTEN}").touch()
+    dataset = write_plan(tmp_path, k400_val, "val")
+    for row in dataset.rows[:20]:
+        dataset.write(row)
     assert published_lines(tmp_path, capsys) == [
-        "  published: Kinetics-400 val, 19,906 rows; written here 64 (0.3%), planned 19,906"
+        "  published: Kinetics-400 val, 19,906 rows; written here 20 (0.1%), planned 19,906"
     ]
 
 
@@ -127,7 +125,7 @@ def test_a_test_list_without_labels_is_told_by_the_other_splits(k400_val, tmp_pa
     write_plan(tmp_path, k400_val, "val")
     bare = [ReadableRow("test.csv", k, Annotation(f"v{k}", 0.0, 10.0, "test")) for k in range(38_685)]
     write_plan(tmp_path, bare, "test")
-    assert published_lines(tmp_path, capsys)[0] == (
+    assert published_lines(tmp_path, capsys)[1] == (  # after val
         "  published: Kinetics-400 test, 39,805 rows; written here 0 (0.0%), planned 38,685"
     )
 

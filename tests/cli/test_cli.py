@@ -253,7 +253,7 @@ def test_a_bug_of_a_worker_is_raised_whatever_it_was_handling(text, monkeypatch,
 def test_an_error_of_the_system_within_the_pipeline_is_one_line(monkeypatch, capsys, tmp_path):
     in_the_way = tmp_path / "file"
     in_the_way.touch()
-    monkeypatch.setattr(clip.objects, "write_object", lambda *arguments: (in_the_way / "object").touch())
+    monkeypatch.setattr(clip.objects, "create_object", lambda *arguments: (in_the_way / "object").touch())
     quick = ("--split", "train", "--short-side", "32", "--tvl1", "scales=1", "warps=1", "iterations=2")
     assert main(["flow", *quick, "--output", str(tmp_path / "out")]) == CANNOT_GO_ON
     assert capsys.readouterr().err.splitlines()[-1] == f"kinetics-prep: {in_the_way}/object: Not a directory"

@@ -111,7 +111,7 @@ def failing_run(error: str, cwd: Path) -> subprocess.CompletedProcess:
         "import sys\nfrom kinetics_prep.cli import endings\nfrom kinetics_prep.dataset import objects\n"
         "from pipelines import flow\n"
         f"def fail(*arguments): {error}\n"
-        "objects.write_object = fail\n"
+        "objects.create_object = fail\n"
         "endings.run_process(flow.main)\n"
     )
     return run("-c", program, *QUICK, cwd=cwd, path=ROOT)
