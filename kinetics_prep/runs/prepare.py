@@ -411,7 +411,7 @@ def finish(run: PrepareRun) -> Summary:
             raise IncompleteShard(f"{untried} rows have not been tried again")
         folder.save(search.close(store, folder.state, file))
         outcome = door.finish_packing(folder)
-    content = manifest.build(store, folder.state)
+    content = manifest.build(store, folder.state, checks_sizes=True)
     splits = dict.fromkeys(part.split for part in run.parts)
     parts = list_parts(store, folder.state, file)
     manifest.check_complete([part for part in parts if part.split in splits], content)
