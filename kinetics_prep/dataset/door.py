@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kinetics_prep.dataset import layout, recipe_file, replace, search
+from kinetics_prep.dataset import layout, recipe_file, replace, search, survey
 from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.adopt import adopt, state_of_format_1
 from kinetics_prep.dataset.objects import remove_objects
@@ -79,6 +79,32 @@ def open_for_writing(
         raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
 
 
+@contextlib.contextmanager
+def open_for_repair(output: Path) -> Iterator[Store]:
+    """Takes the lease of a folder whose documents may be damaged; `enter` opens it once they are mended.
+
+    Raises:
+      BadOption: if it cannot be written to.
+      CorruptShard: if nothing was begun there, or too little is left of it.
+      FolderInUse: if another run writes to it.
+    """
+    root = output.absolute()
+    survey.take(FolderStore(root))
+    try:
+        with hold_lease(root, layout.WORK) as store:
+            yield store
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise BadOption(f"{output} cannot be written to: {error.filename}: {error.strerror}") from None
+
+
+def enter(store: Store, change: Mapping[str, Any] | None) -> OpenFolder:
+    """Opens a folder that this run alone writes to already, as `open_for_writing` does."""
+    assert isinstance(store, FolderStore)
+    return _enter(store, change)
+
+
 def open_for_reading(output: Path) -> tuple[FolderStore, State]:
     """The store and the state of a folder, which others may write to meanwhile.
 
@@ -86,7 +112,7 @@ def open_for_reading(output: Path) -> tuple[FolderStore, State]:
       CorruptShard: if nothing was begun there, or its state is damaged.
     """
     store = FolderStore(output.absolute())
-    state = states.read(store) or state_of_format_1(store)
+    state = _read_state(store) or state_of_format_1(store)
     if state is None or not state.plans:
         raise CorruptShard(f"{output} holds no plan: nothing was begun here")
     return store, state
@@ -103,7 +129,7 @@ def _expect_ours(store: FolderStore) -> bool:
     except FileNotFoundError:
         return True
     if layout.STATE in names:
-        states.read(store)
+        _read_state(store)
         return False
     others = [name for name in names if name != layout.WORK]
     work = _names(store.root / layout.WORK)
@@ -111,10 +137,21 @@ def _expect_ours(store: FolderStore) -> bool:
         return True
     if state_of_format_1(store) is not None:
         return False
+    with contextlib.suppress(CorruptShard):
+        survey.take(store)
+        raise BadOption(f"{store.root} has lost its {layout.STATE}: `kinetics-prep repair {store.root}` makes it anew")
     raise ForeignFolder(
         f"--output {store.root} holds files that kinetics-prep did not write, such as {(others or sorted(work))[0]}; "
         "nothing in it was touched. Choose an empty folder, or one that does not exist yet"
     )
+
+
+def _read_state(store: Store) -> State | None:
+    """The state of a folder; None if it has none. Its error names the command that helps."""
+    try:
+        return states.read(store)
+    except CorruptShard as error:
+        raise CorruptShard(f"{error}. `kinetics-prep repair {store.place}` makes it anew") from None
 
 
 def _names(folder: Path) -> set[str]:

@@ -1,6 +1,6 @@
 """Replacing many files of a folder at once: all of them, or none, whenever the run is killed.
 
-    store.put(staged("labels.txt"), ...)          new files are built below .work/new/ under the keys that they will have
+    store.put(staged("labels.txt"), ...)          new files are built below .work/new/ under the keys they get
     state = commit(store, state, new_state, moves, deletes)
     state = finish(store)                         moves and deletes; any command does so first if a run was killed here
 
@@ -30,9 +30,23 @@ def staged(key: str) -> str:
 
 
 def clear(store: Store) -> None:
-    """Deletes new files that a killed run left before it committed them."""
+    """Deletes new files that a killed run left before it committed them, and the list of a change that is finished."""
     for entry in list(store.list(_NEW)):
         store.delete(entry.key)
+    store.delete(_LIST)
+
+
+def is_listed(store: Store) -> bool:
+    """Whether there is a sound list of what a change puts into place.
+
+    It is there before the state says so, and until after the state says that it is done: to go on with it is right in
+    both cases, as long as no other command has opened the folder, which calls `clear`.
+    """
+    try:
+        _read_list(store)
+    except CorruptShard:
+        return False
+    return True
 
 
 def commit(store: Store, state: State, new_state: State, moves: Sequence[str], deletes: Iterable[str]) -> State:

@@ -16,6 +16,8 @@ from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.storage.files import sha256_of
 from kinetics_prep.storage.store import Store
 
+_UNKNOWN = "is not a file of this data set; a reader that takes all files would read it"
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardSurvey:
@@ -42,13 +44,18 @@ class ShardSurvey:
         return self.part.shard_name(self.shard)
 
     @property
+    def is_sound(self) -> bool:
+        """Whether everything that must be there is sound."""
+        return self.has_marker and self.has_ledger and all(self.files.values())
+
+    @property
     def sound_formats(self) -> list[str]:
         """The formats whose data are sound."""
         return [form for form, is_sound in self.files.items() if is_sound]
 
 
 def expected_shards(survey: Survey) -> Iterator[tuple[Part, int]]:
-    """The shards that must be there: those with a marker, those of dataset.json, and those that have lost their marker."""
+    """The shards that must be there: that have a marker, that dataset.json names, or that have lost their marker."""
     store, current = survey.store, survey.state
     committed = markers.committed_shards(store)
     ledgers = {entry.key for entry in store.list("ledger/")}
@@ -58,9 +65,26 @@ def expected_shards(survey: Survey) -> Iterator[tuple[Part, int]]:
             name = part.shard_name(shard)
             has_lost_marker = layout.ledger_key(name) in ledgers and part.objects_prefix(shard) not in working
             is_being_packed = current.search is not None and part.refresh == current.search.number
-            is_begun = name in committed or has_lost_marker and not is_being_packed
-            if is_begun or current.is_complete and not is_being_packed or survey.entry(part, shard):
+            is_begun = name in committed or (has_lost_marker and not is_being_packed)
+            if is_begun or (current.is_complete and not is_being_packed) or survey.entry(part, shard):
                 yield part, shard
+
+
+def unknown_files(found: Survey) -> Iterator[Problem]:
+    """Files among those of the data set that are none of them. They may be the user's."""
+    if found.unknown:
+        return
+    known = {layout.plan_key(name) for name in found.state.plans}
+    for part in found.parts:
+        suffixes = [SHARD_FORMATS[form].SUFFIX for form in part.formats]
+        for shard in range(part.shards):
+            name = part.shard_name(shard)
+            known.update((layout.ledger_key(name), layout.marker_key(name)))
+            known.update(layout.data_key(name, suffix) for suffix in suffixes)
+    for folder in (*(module.SUFFIX for module in SHARD_FORMATS.values()), "ledger", "markers", "plan"):
+        for file in found.store.list(f"{folder}/"):
+            if file.key not in known:
+                yield Problem(file.key, _UNKNOWN)
 
 
 def survey_shard(survey: Survey, part: Part, shard: int) -> ShardSurvey:

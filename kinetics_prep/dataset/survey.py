@@ -346,9 +346,7 @@ def _part_names(store: Store, content: Mapping[str, Any] | None) -> list[str]:
     return sorted(name for name in names if layout.split_part_name(name))
 
 
-def rebuilt_state(
-    store: Store, recipe: RecipeFile, content: Mapping[str, Any] | None
-) -> tuple[State, tuple[str, ...]]:
+def rebuilt_state(store: Store, recipe: RecipeFile, content: Mapping[str, Any] | None) -> tuple[State, tuple[str, ...]]:
     """The state of a folder as its other files tell it, and the parts whose plan nobody tells.
 
     A search that was under way is forgotten: what it has not packed stays refused.

@@ -1,8 +1,8 @@
 """Reads a prepared folder back, all of it, and names what is wrong.
 
 Checked: each document by its own sha256, the manifest against the markers, each file against the recorded checksums,
-the ledger and the shards against the plan, and of each record what `record_problems` checks. A damaged document does not
-stop the check: what it said is taken from the others, see `survey.py`.
+the ledger and the shards against the plan, and of each record what `record_problems` checks. A damaged document does
+not stop the check: what it said is taken from the others, see `survey.py`.
 """
 
 import concurrent.futures
@@ -25,9 +25,7 @@ from kinetics_prep.records.record import Record
 from kinetics_prep.storage.folder_store import FolderStore
 from kinetics_prep.storage.store import Store
 
-__all__ = ["FolderToCheck", "Problem", "Shard", "open_folder", "problems", "unknown_files"]
-
-_UNKNOWN = "is not a file of this data set; a reader that takes all files would read it"
+__all__ = ["FolderToCheck", "Problem", "Shard", "open_folder", "problems", "shard_problems"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +83,7 @@ def problems(
             is_sound = is_sound and not wrong
             yield from wrong
             done(shard)
-    yield from unknown_files(found)
+    yield from shard_survey.unknown_files(found)
     yield from _guarded(layout.STATE, lambda: _unfinished(found))
     if is_sound and found.manifest is not None:
         yield from _guarded(layout.MANIFEST, lambda: _manifest_problems(found))
@@ -138,28 +136,11 @@ def _under_way(store: Store, current: State) -> str | None:
         return f"{kind} is under way ({current.name}): give `kinetics-prep {kind} {folder}` once more"
     return {
         states.PREPARING: "is not finished (preparing): give its `kinetics-prep flow` command once more",
-        states.SEARCHING: f"rows are searched again (searching): give `kinetics-prep retry {folder} --reason {reasons}` "
-        "once more, or the `refresh` command that was given",
-        states.PACKING: "what was found is put into shards (packing): `kinetics-prep retry`, `refresh` and `flow` each "
-        "finish it first",
+        states.SEARCHING: f"rows are searched again (searching): give `kinetics-prep retry {folder} --reason "
+        f"{reasons}` once more, or the `refresh` command that was given",
+        states.PACKING: "what was found is put into shards (packing): `kinetics-prep retry`, `refresh` and `flow` "
+        "each finish it first",
     }.get(current.name)
-
-
-def unknown_files(found: Survey) -> Iterator[Problem]:
-    """Files among those of the data set that are none of them. They may be the user's."""
-    if found.unknown:
-        return
-    known = {layout.plan_key(name) for name in found.state.plans}
-    for part in found.parts:
-        suffixes = [SHARD_FORMATS[form].SUFFIX for form in part.formats]
-        for shard in range(part.shards):
-            name = part.shard_name(shard)
-            known.update((layout.ledger_key(name), layout.marker_key(name)))
-            known.update(layout.data_key(name, suffix) for suffix in suffixes)
-    for folder in (*(module.SUFFIX for module in SHARD_FORMATS.values()), "ledger", "markers", "plan"):
-        for file in found.store.list(f"{folder}/"):
-            if file.key not in known:
-                yield Problem(file.key, _UNKNOWN)
 
 
 def shard_problems(found: Survey, shard: Shard) -> Iterator[Problem]:
@@ -167,7 +148,9 @@ def shard_problems(found: Survey, shard: Shard) -> Iterator[Problem]:
     looked = shard_survey.survey_shard(found, shard.part, shard.number)
     yield from looked.problems
     if looked.leaving and (found.state.search is None or not found.state.search.is_packing):
-        yield Problem(layout.ledger_key(shard.name), f"{looked.leaving} rows of it were found later, and are in two ledgers")
+        yield Problem(
+            layout.ledger_key(shard.name), f"{looked.leaving} rows of it were found later, and are in two ledgers"
+        )
     plans = (shard.part.plan, *(key for key, _ in shard.part.later))
     if found.labels is None or any(map(found.is_damaged, plans)):
         return

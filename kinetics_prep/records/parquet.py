@@ -106,12 +106,15 @@ def read_sound(path: Path, places: Sequence[int]) -> Iterator[Record]:
     Args:
       places: not needed: the footer has them.
     """
-    with contextlib.suppress(CorruptShard), _errors_as_corrupt(path):
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _expect_schema(file, path)
-            for group in range(file.num_row_groups):
-                with contextlib.suppress(CorruptShard), _errors_as_corrupt(path):
-                    yield from _records(file, group)
+    with (
+        contextlib.suppress(CorruptShard),
+        _errors_as_corrupt(path),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        _expect_schema(file, path)
+        for group in range(file.num_row_groups):
+            with contextlib.suppress(CorruptShard), _errors_as_corrupt(path):
+                yield from _records(file, group)
 
 
 def _records(file: pq.ParquetFile, group: int) -> Iterator[Record]:

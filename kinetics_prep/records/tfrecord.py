@@ -178,6 +178,6 @@ def _whole_record(path: Path, begin: int, end: int) -> bytes:
       CorruptShard: if they are not those of one sound record.
     """
     size, file_bytes = end - begin, path.stat().st_size
-    if not (0 <= begin and _HEADER.size + _FOOTER.size <= size <= _LARGEST_BYTES and end <= file_bytes):
+    if not (begin >= 0 and _HEADER.size + _FOOTER.size <= size <= _LARGEST_BYTES and end <= file_bytes):
         raise CorruptShard(f"{path} holds no record from byte {begin} to byte {end}")
     return bytes(read_at(path, begin, np.empty(size, np.uint8)))
