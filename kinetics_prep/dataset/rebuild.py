@@ -43,10 +43,7 @@ def label_map(survey: Survey) -> LabelMap:
         labels |= _labels_of_records(survey)
         found = _as_recorded(labels, recorded)
     if found is None:
-        raise CorruptShard(
-            f"cannot be made from the {len(labels)} labels of the plans: {_why_not(labels, recorded)}. Remove it and "
-            f"give the same `kinetics-prep flow` command for {survey.store.place} once more"
-        )
+        raise CorruptShard(f"cannot be made from the {len(labels)} labels of the plans: {_why_not(labels, recorded)}")
     return found
 
 

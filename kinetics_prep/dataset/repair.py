@@ -172,7 +172,8 @@ def _mend_labels(found: Survey, report: Report) -> None:
     try:
         labels = rebuild.label_map(found)
     except CorruptShard as error:
-        report.left.append(Problem(layout.LABELS, str(error)))
+        found.store.delete(layout.LABELS)
+        _leave(report, found, layout.LABELS, str(error))
         return
     found.store.put(layout.LABELS, labels.text().encode("utf-8"))
     report.done.append(f"{layout.LABELS}: written anew from the plans")

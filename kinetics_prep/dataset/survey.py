@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kinetics_prep.annotations.label_map import LabelMap
@@ -28,6 +28,7 @@ _T = TypeVar("_T")
 
 _SHARD = re.compile(r"(?P<part>.+)-\d{5,}-of-\d{5,}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_FINGERPRINT = re.compile(r'"fingerprints?": (?:\[\s*)?"([0-9a-f]{64})"')
 
 MISSING = "is missing"
 
@@ -264,47 +265,57 @@ def manifest_plans(content: Mapping[str, Any] | None) -> dict[str, PlanEntry]:
 
 
 def recipe_of_manifest(store: Store, content: Mapping[str, Any] | None) -> RecipeFile | None:
-    """recipe.json as dataset.json tells it; of a damaged dataset.json, if its recipe has the digest of the markers."""
+    """recipe.json as dataset.json tells it; if that is damaged too, what is legible of either, if it is proved right."""
     if content is None:
-        content = _legible(store, layout.MANIFEST)
-        digests = {marker["recipe"] for marker in _sound_markers(store, 1)}
-        if content is None or content.get("digest") not in digests or not _is_own_digest(content):
-            return None
+        return _legible_recipe(store)
     try:
-        settings, digest, versions = dict(content["recipe"]), str(content["digest"]), dict(content["versions"])
-        fingerprints = [str(each) for each in content.get("fingerprints", [""])]
-        tools = [Tools(each, versions if number == 0 else {}) for number, each in enumerate(fingerprints)]
-        return RecipeFile(settings, digest, tuple(tools))
+        versions, fingerprints = dict(content["versions"]), content.get("fingerprints", [""])
+        return RecipeFile(dict(content["recipe"]), content["digest"], _tools(fingerprints, versions))
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def _is_own_digest(content: Mapping[str, Any]) -> bool:
-    settings = content.get("recipe")
-    return isinstance(settings, dict) and recipe_file.digest_of(settings) == content.get("digest")
+def _tools(fingerprints: Sequence[Any], versions: Mapping[str, str]) -> tuple[Tools, ...]:
+    """The tools as recipe.json lists them; dataset.json has the versions of the first alone."""
+    return tuple(Tools(str(each), versions if number == 0 else {}) for number, each in enumerate(fingerprints))
 
 
-def _legible(store: Store, key: str) -> dict[str, Any] | None:
-    """The content of a damaged document that is JSON all the same. Nothing in it is to be relied on by itself."""
+def _legible_recipe(store: Store) -> RecipeFile | None:
+    """The settings in what is left of recipe.json or dataset.json, if they have the digest that a marker names."""
+    digests = {marker["recipe"] for marker in _sound_markers(store, 1)}
+    for key in (layout.RECIPE, layout.MANIFEST):
+        text = _text(store, key)
+        settings = _value(text, "recipe")
+        if isinstance(settings, dict) and recipe_file.digest_of(settings) in digests:
+            versions, fingerprints = _value(text, "versions"), sorted(_FINGERPRINT.findall(text)[:1])
+            versions = versions if isinstance(versions, dict) else {}
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                return RecipeFile(settings, digests.pop(), _tools(fingerprints, versions))
+    return None
+
+
+def _value(text: str, name: str) -> Any:
+    """The first value of a name in what is left of a document; None if it cannot be read."""
+    at = text.find(f'"{name}": ')
+    try:
+        return json.JSONDecoder().raw_decode(text, at + len(name) + 4)[0] if at >= 0 else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(store: Store, key: str) -> str:
+    """The text of a document, damaged or not; empty if there is none, or if it is too large to be one."""
     try:
         with store.local(key) as path:
-            if path.stat().st_size > documents.LARGEST_BYTES:
-                return None
-            content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
+            is_small = path.stat().st_size <= documents.LARGEST_BYTES
+            return path.read_bytes().decode("utf-8", "replace") if is_small else ""
+    except OSError:
+        return ""
 
 
 def hex_digests(store: Store, key: str) -> frozenset[str]:
     """Every sha256 that a document names, damaged or not. A file that has one of them is what was recorded."""
-    try:
-        with store.local(key) as path:
-            if path.stat().st_size > documents.LARGEST_BYTES:
-                return frozenset()
-            return frozenset(_SHA256.findall(path.read_bytes().decode("latin-1")))
-    except OSError:
-        return frozenset()
+    return frozenset(_SHA256.findall(_text(store, key)))
 
 
 def _shape(store: Store, content: Mapping[str, Any] | None) -> RecipeFile:
