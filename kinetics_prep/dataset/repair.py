@@ -319,6 +319,10 @@ def _mend_shard(found: Survey, looked: ShardSurvey, report: Report) -> None:
     if looked.is_sound:
         _amend(found, looked, report)
         return
+    if looked.is_odd:
+        advice = "it is as it was written, so it was left alone; a newer kinetics-prep may read it"
+        report.left += [Problem(problem.where, f"{problem.what}: {advice}") for problem in looked.problems]
+        return
     if any(map(found.is_damaged, (part.plan, layout.LABELS, *(key for key, _ in part.later)))):
         report.left += looked.problems  # until what it is measured by has been made anew
         return

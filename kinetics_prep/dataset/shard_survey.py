@@ -37,6 +37,8 @@ class ShardSurvey:
     problems: tuple[Problem, ...]
     leaving: int = 0
     """Rows of its ledger that a later search found, and that have yet to leave it."""
+    is_odd: bool = False
+    """Whether its ledger has the recorded checksum, and cannot be read here or is not what was planned: no damage."""
 
     @property
     def name(self) -> str:
@@ -114,9 +116,10 @@ class _Look:
         if marker is not None and not has_marker:
             self._note(layout.marker_key(self.name), "is not that of the files, which are as dataset.json says")
         rows, leaving = self._ledger(truth)
+        is_odd = rows is None and self._is_recorded(layout.ledger_key(self.name), (truth or {}).get("ledger_sha256"))
         files = {form: self._is_sound(form, truth, rows) for form in self._formats(truth, rows)}
         return ShardSurvey(
-            self.part, self.shard, truth, has_marker, rows is not None, files, tuple(self.problems), leaving
+            self.part, self.shard, truth, has_marker, rows is not None, files, tuple(self.problems), leaving, is_odd
         )
 
     def _note(self, key: str, what: str) -> None:
@@ -173,7 +176,7 @@ class _Look:
             self._note(key, MISSING)
             return None, 0
         expected = (truth or {}).get("ledger_sha256")
-        is_sound = expected is None or self.sha256[key] == expected
+        is_sound = expected is None or self._is_recorded(key, expected)
         if not is_sound:
             self._note(key, "its checksum is not the marker's")
         rows = self._guarded(key, lambda: list(ledger.read(self.store, key)))
@@ -190,6 +193,9 @@ class _Look:
             self._note(key, f"{written} rows written, its marker says {truth['written']}")
             is_sound = False
         return (rows if is_sound else None), len(rows) - len(staying)
+
+    def _is_recorded(self, key: str, sha256: str | None) -> bool:
+        return sha256 is not None and self.sha256[key] == sha256
 
     def _planned(self) -> list[PlanRow] | None:
         """The plan rows of the shard; None if its plan is damaged, which is named elsewhere."""

@@ -265,7 +265,7 @@ def manifest_plans(content: Mapping[str, Any] | None) -> dict[str, PlanEntry]:
 
 
 def recipe_of_manifest(store: Store, content: Mapping[str, Any] | None) -> RecipeFile | None:
-    """recipe.json as dataset.json tells it; if that is damaged too, what is legible of either, if it is proved right."""
+    """recipe.json as dataset.json tells it; if that is damaged too, what is legible of either, if proved right."""
     if content is None:
         return _legible_recipe(store)
     try:
