@@ -144,19 +144,12 @@ def _digest(rows: Iterable[PlanRow]) -> str:
 
 
 def purged_ids(survey: Survey) -> Purged:
-    """What was taken out of a folder, as its ledgers tell it: the video, if every clip of it was taken out.
-
-    Raises:
-      CorruptShard: if a ledger is damaged.
-    """
+    """What was taken out of a folder, as its sound ledgers tell it: the video, if every clip of it was taken out."""
     because: dict[str, dict[str, str]] = collections.defaultdict(dict)
     kept: set[str | None] = set()
     for part in survey.parts:
         for shard in range(part.shards):
-            key = layout.ledger_key(part.shard_name(shard))
-            if not _exists(part, key):
-                continue
-            for row in ledger.read_columns(part.store, key, "clip_id", "media_id", "reason", "message"):
+            for row in _refusals(part, layout.ledger_key(part.shard_name(shard))):
                 if row["reason"] == PurgedError.reason:
                     because[row["media_id"] or row["clip_id"]][row["clip_id"]] = row["message"] or ""
                 else:
@@ -167,12 +160,11 @@ def purged_ids(survey: Survey) -> Purged:
     return Purged(ids)
 
 
-def _exists(part: Part, key: str) -> bool:
+def _refusals(part: Part, key: str) -> list[dict[str, Any]]:
     try:
-        with part.store.local(key):
-            return True
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        return list(ledger.read_columns(part.store, key, "clip_id", "media_id", "reason", "message"))
+    except CorruptShard:
+        return []
 
 
 # Ledgers ----------------------------------------------------------------------------------------

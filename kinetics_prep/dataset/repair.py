@@ -40,6 +40,7 @@ from kinetics_prep.dataset.shard_survey import ShardSurvey, expected_shards, sur
 from kinetics_prep.dataset.state import Search, State
 from kinetics_prep.dataset.survey import Problem, Survey
 from kinetics_prep.errors import CorruptShard
+from kinetics_prep.errors import Purged as PurgedError
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.record import Record
 from kinetics_prep.storage.store import Store
@@ -153,11 +154,7 @@ def _mend_state(found: Survey, report: Report) -> None:
 def _mend_purged(found: Survey, report: Report) -> None:
     if not found.is_damaged(layout.PURGED):
         return
-    try:
-        ids = rebuild.purged_ids(found)
-    except CorruptShard as error:
-        report.left.append(Problem(layout.PURGED, f"cannot be made from the ledgers: {error}"))
-        return
+    ids = rebuild.purged_ids(found)
     purged.write(found.store, ids)
     report.done.append(
         f"{layout.PURGED}: written anew from the ledgers, with {len(ids.because)} ids; ids of no row are lost: "
@@ -326,6 +323,15 @@ def _mend_shard(found: Survey, looked: ShardSurvey, report: Report) -> None:
     if any(map(found.is_damaged, (part.plan, layout.LABELS, *(key for key, _ in part.later)))):
         report.left += looked.problems  # until what it is measured by has been made anew
         return
+    if _hides_purged(found, looked):
+        report.left.append(
+            Problem(
+                layout.ledger_key(looked.name),
+                f"is damaged, and rows of it were purged that {layout.PURGED} does not name; they must not come back. "
+                f"Give their ids to `kinetics-prep purge {found.store.place}` once more, then repair",
+            )
+        )
+        return
     rows = _mended_ledger(found, looked)
     if rows is not None and (looked.sound_formats or not _written(rows)):
         _mend_in_place(looked, rows, report)
@@ -341,6 +347,18 @@ def _amend(found: Survey, looked: ShardSurvey, report: Report) -> None:
         shards.amend_ledger(looked.part, looked.shard, {})
         key = layout.ledger_key(looked.name)
         report.done.append(f"{key}: {looked.leaving} rows left it that are in the ledger of a later search")
+
+
+def _hides_purged(found: Survey, looked: ShardSurvey) -> bool:
+    """Whether a ledger that is lost named rows that were purged, and purged.json does not."""
+    if looked.has_ledger or looked.truth is None:
+        return False
+    out = purged.read(found.store)
+    refused = looked.truth.get("refused")
+    if refused is None:  # dataset.json has no such count for each shard
+        return found.manifest is not None and found.manifest.get("purged", 0) > len(out.because)
+    known = sum(out.reason_for(row) is not None for row in rows_of(looked.part, looked.shard))
+    return refused.get(PurgedError.reason, 0) > known
 
 
 def _written(rows: Sequence[LedgerRow]) -> list[LedgerRow]:

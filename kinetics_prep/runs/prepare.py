@@ -364,14 +364,21 @@ def _begin_search(folder: OpenFolder, file: RecipeFile, splits: Sequence[str], r
     """Has rows tried again that were refused for some reasons; goes on with a search for the same that was begun."""
     store, current = folder.store, folder.state.search
     if current is not None and (set(current.reasons) != set(reasons) or not set(current.plans) <= set(splits)):
-        folder.save(search.close(store, folder.state, file))
-        folder.finished = door.finish_packing(folder)
+        close_search(folder)
         current = None
     if current is None and reasons:
         parts = [part for part in list_parts(store, folder.state, file) if part.split in splits]
         _forget_refusals(folder, parts, reasons)
         parts = [dataclasses.replace(part, epoch=folder.state.epoch) for part in parts]
         folder.save(search.begin(store, folder.state, parts, reasons))
+
+
+def close_search(folder: OpenFolder) -> None:
+    """Packs what a search that was begun has found so far; does nothing if there is none."""
+    file = recipe_file.read(folder.store)
+    if folder.state.search is not None and file is not None:
+        folder.save(search.close(folder.store, folder.state, file))
+        folder.finished = door.finish_packing(folder)
 
 
 def _forget_refusals(folder: OpenFolder, parts: Iterable[Part], reasons: tuple[str, ...]) -> None:

@@ -11,10 +11,12 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from kinetics_prep.dataset import door, layout, ledger, manifest, repair
+from kinetics_prep.dataset import door, layout, ledger, manifest, repair, search
 from kinetics_prep.dataset.door import OpenFolder
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.dataset.markers import committed_shards
+from kinetics_prep.dataset.part import list_parts, list_searches
+from kinetics_prep.dataset.recipe_file import RecipeFile
 from kinetics_prep.dataset.repair import CHANGE, Report
 from kinetics_prep.dataset.shard_survey import ShardSurvey
 from kinetics_prep.dataset.survey import Survey
@@ -73,9 +75,11 @@ def open_repair(
         if is_clean or _is_barred(report):
             yield Repair(report, None, None)
             return
-        is_searching = found.state.search is not None and not found.state.search.is_packing
-        is_lost = bool(report.lost) or is_searching or (is_under_way and not _is_committed(found))
-        folder = door.enter(store, CHANGE if is_lost else None)
+        is_lost = bool(report.lost) or _lacks_finds(found)
+        folder = door.enter(store, CHANGE if is_lost or is_under_way else None)
+        if not is_lost:
+            prepare.close_search(folder)
+            is_lost = is_under_way and not _is_committed(folder, found.recipe)
         yield Repair(report, folder, prepare.resume(folder, request) if is_lost else None)
 
 
@@ -92,9 +96,16 @@ def _is_barred(report: Report) -> bool:
     return any(problem.where in needed or problem.where.startswith("plan/") for problem in report.left)
 
 
-def _is_committed(found: Survey) -> bool:
-    committed = committed_shards(found.store)
-    return all(part.shard_name(shard) in committed for part in found.parts for shard in range(part.shards))
+def _lacks_finds(found: Survey) -> bool:
+    """Whether a search that repair itself has begun lacks a clip; another search is closed as far as it has come."""
+    begun = found.state.search
+    is_own = begun is not None and not begun.reasons and not begun.is_packing
+    return is_own and any(map(search.count_untried, list_searches(found.store, found.state, found.recipe)))
+
+
+def _is_committed(folder: OpenFolder, recipe: RecipeFile) -> bool:
+    committed, parts = committed_shards(folder.store), list_parts(folder.store, folder.state, recipe)
+    return all(part.shard_name(shard) in committed for part in parts for shard in range(part.shards))
 
 
 def finish(opened: Repair) -> Outcome:

@@ -1,6 +1,7 @@
 """What `validate` finds, by damage: each planted problem is named, where it is, and nothing else."""
 
-import json
+import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -8,141 +9,128 @@ import pytest
 import small_dataset
 from small_dataset import LABELS, record_of, row
 
-from kinetics_prep.dataset import ledger, manifest, validate
+from kinetics_prep.dataset import documents, ledger, manifest, plan, state, validate
 from kinetics_prep.dataset.record_problems import record_problems
-from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.records.image_codec import encode_frame, encode_levels
 from kinetics_prep.storage import tables
+from kinetics_prep.storage.folder_store import FolderStore
 
 NAME = "train-00000-of-00002"
+TFRECORD, PARQUET, LEDGER = f"tfrecord/{NAME}.tfrecord", f"parquet/{NAME}.parquet", f"ledger/{NAME}.parquet"
 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory):
     dataset = small_dataset.make(tmp_path_factory.mktemp("validate") / "out").complete({1: "network"})
-    manifest.write(dataset.layout, manifest.build(dataset.layout))
-    return dataset
+    finish(dataset)
+    return dataset.folder
+
+
+def finish(dataset) -> None:
+    """Writes dataset.json, and the state of a complete folder."""
+    current = state.read(dataset.store)
+    manifest.write(dataset.store, manifest.build(dataset.store, current))
+    state.write(dataset.store, dataclasses.replace(current, is_complete=True))
 
 
 @pytest.fixture
-def layout(complete, tmp_path):
+def folder(complete, tmp_path):
     """A copy that may be damaged."""
-    shutil.copytree(complete.layout.output, tmp_path / "out")
-    return type(complete.layout)(tmp_path / "out")
+    return shutil.copytree(complete, tmp_path / "out")
 
 
-def problems(layout) -> list[str]:
-    return sorted(map(str, validate.problems(layout, validate.list_shards(layout), workers=2)))
+def problems(folder) -> list[str]:
+    return sorted(map(str, validate.problems(validate.open_folder(folder), workers=2)))
 
 
-def rewrite(path, change) -> None:
-    """Changes a JSON file."""
-    content = json.loads(path.read_text())
+def rewrite(folder, key, change) -> None:
+    """Changes a document, as somebody would who knows its format."""
+    content = documents.read(FolderStore(folder), key)
     change(content)
-    path.write_text(json.dumps(content))
+    (folder / key).write_bytes(documents.encode(content))
 
 
-def rewrite_ledger(layout, change) -> None:
-    path = layout.ledger(NAME)
-    rows = change(list(ledger.read(path)))
-    tables.write(path, "ledger", [[each.as_dict() for each in rows]])
+def rewrite_ledger(folder, change) -> None:
+    key = f"ledger/{NAME}.parquet"
+    rows = change(list(ledger.read(FolderStore(folder), key)))
+    tables.write(folder / key, "ledger", [[each.as_dict() for each in rows]])
 
 
 def test_nothing_is_wrong_with_what_was_written(complete):
     done = []
-    shards = validate.list_shards(complete.layout)
-    assert list(validate.problems(complete.layout, shards, done=done.append)) == []
-    assert done == shards
-    assert [(shard.name, shard.written, shard.shards) for shard in shards] == [
-        (NAME, 2, 2),
-        ("train-00001-of-00002", 2, 2),
-    ]
+    opened = validate.open_folder(complete)
+    assert list(validate.problems(opened, done=done.append)) == []
+    assert tuple(done) == opened.shards
+    assert [(shard.name, shard.written) for shard in opened.shards] == [(NAME, 2), ("train-00001-of-00002", 2)]
 
 
-def test_a_folder_without_a_manifest_has_no_shards_to_validate(layout):
-    layout.manifest.unlink()
-    with pytest.raises(CorruptShard, match=r"holds no dataset\.json"):
-        validate.list_shards(layout)
+def test_a_complete_folder_without_a_manifest_is_checked_all_the_same(folder):
+    (folder / "dataset.json").unlink()
+    assert problems(folder) == ["dataset.json: is missing"]
+
+
+def change_marker(folder, **changes) -> None:
+    rewrite(folder, f"markers/{NAME}.json", lambda marker: marker.update(changes))
 
 
 DAMAGES = {
     "a flipped byte of a record": (
-        lambda layout: flip(layout.shard(NAME, "tfrecord"), 300),
-        [
-            f"tfrecord/{NAME}.tfrecord: its checksum is not the one in dataset.json",
-            r"tfrecord/{NAME}.tfrecord: .* data's checksum is wrong",
-        ],
+        lambda folder: flip(folder / TFRECORD, 300),
+        [f"^{TFRECORD}: its checksum is not the recorded one", f"^{TFRECORD}: .*data's checksum is wrong"],
     ),
     "a shard cut short": (
-        lambda layout: layout.shard(NAME, "tfrecord").write_bytes(layout.shard(NAME, "tfrecord").read_bytes()[:-4]),
-        ["bytes long, expected", "its checksum is not the one in dataset.json", "file ends inside a record"],
+        lambda folder: (folder / TFRECORD).write_bytes((folder / TFRECORD).read_bytes()[:-4]),
+        ["bytes long, expected", "its checksum is not the recorded one", "file ends inside a record"],
     ),
-    "a missing shard": (
-        lambda layout: layout.shard(NAME, "parquet").unlink(),
-        [rf"parquet/{NAME}.parquet: .*No such file"],
-    ),
-    "a missing ledger": (
-        lambda layout: layout.ledger(NAME).unlink(),
-        [rf"^{NAME}: .*No such file", "No such file", "No such file"],
-    ),
-    "a missing marker": (
-        lambda layout: layout.marker(NAME).unlink(),
-        [rf"^{NAME}: .*No such file", "^dataset.json: does not say what the markers"],
-    ),
+    "a missing shard": (lambda folder: (folder / PARQUET).unlink(), [f"^{PARQUET}: is missing$"]),
+    "a missing ledger": (lambda folder: (folder / LEDGER).unlink(), [f"^{LEDGER}: is missing$"]),
+    "a missing marker": (lambda folder: (folder / f"markers/{NAME}.json").unlink(), ["^markers/.*: is missing$"]),
     "a stranger among the shards": (
-        lambda layout: shutil.copy(layout.shard(NAME, "tfrecord"), layout.shard("train-00009-of-00010", "tfrecord")),
-        ["^tfrecord/train-00009-of-00010.tfrecord: is not in dataset.json; a reader that takes all files"],
+        lambda folder: shutil.copy(folder / TFRECORD, folder / "tfrecord/train-00009-of-00010.tfrecord"),
+        ["^tfrecord/train-00009-of-00010.tfrecord: is not a file of this data set; a reader that takes all files"],
     ),
     "a stranger among the ledgers": (
-        lambda layout: shutil.copy(layout.ledger(NAME), layout.ledger("train-00009-of-00010")),
-        ["^ledger/train-00009-of-00010.parquet: is not in dataset.json"],
+        lambda folder: shutil.copy(folder / LEDGER, folder / "ledger/train-00009-of-00010.parquet"),
+        ["^ledger/train-00009-of-00010.parquet: is not a file of this data set"],
     ),
     "labels in another order": (
-        lambda layout: layout.labels.write_text("walking\nrunning\n"),
-        [
-            "^dataset.json: does not say what the markers",
-            "^labels.txt: is not the file that dataset.json knows; class ids may be wrong",
-            *["bears class id 0, which is not 'running' in labels.txt"] * 6,
-            *["bears class id 1, which is not 'walking' in labels.txt"] * 2,
-        ],
+        lambda folder: (folder / "labels.txt").write_text("walking\nrunning\n"),
+        ["^labels.txt: is not the file that dataset.json knows; class ids may be wrong"],
     ),
     "another plan": (
-        lambda layout: change_plan(layout),
-        ["^plan/train.parquet: is not the plan that the shards were made from", *["its 3 rows are not the 3 that"]],
+        lambda folder: change_plan(folder),
+        ["^plan/train.parquet: is not the plan that the shards were made from"],
     ),
     "a ledger row too few": (
-        lambda layout: rewrite_ledger(layout, lambda rows: rows[:2]),
+        lambda folder: rewrite_ledger(folder, lambda rows: rows[:2]),
         [
             "its checksum is not the marker's",
             "its 2 rows are not the 3 that were planned",
-            "1 rows written, dataset.json says 2",
+            "1 rows written, its marker says 2",
             *["holds 2 clips, not the 1 that the ledger says, in order"] * 2,
         ],
     ),
     "a marker of another recipe": (
-        lambda layout: rewrite(layout.marker(NAME), lambda marker: marker.update(recipe="f" * 16)),
-        [f"^markers/{NAME}.json: says recipe {'f' * 16}, dataset.json"],
+        lambda folder: change_marker(folder, recipe="f" * 16),
+        [f"^markers/{NAME}.json: says recipe {'f' * 16}, expected {small_dataset.digest()}"],
     ),
     "a marker of another plan": (
-        lambda layout: rewrite(layout.marker(NAME), lambda marker: marker.update(plan_sha256="0" * 64)),
-        [
-            f"^markers/{NAME}.json: says plan_sha256 {'0' * 64}, dataset.json",
-            "^dataset.json: does not say what the mark",
-        ],
+        lambda folder: change_marker(folder, plan_sha256="0" * 64),
+        [f"^markers/{NAME}.json: says plan_sha256 {'0' * 64}, expected"],
     ),
     "counts that do not add up": (
-        lambda layout: rewrite(layout.manifest, lambda content: content["splits"]["train"].update(written=3)),
-        ["^dataset.json: does not say what the markers", "^train: 5 rows are planned and 4 are written or refused"],
+        lambda folder: rewrite(folder, "dataset.json", lambda content: content["splits"]["train"].update(written=3)),
+        [
+            "^dataset.json: does not say what the mark",
+            "^dataset.json: train: 5 rows are planned and 4 are written or r",
+        ],
     ),
     "a manifest that counts a clip too many in a shard": (
-        lambda layout: rewrite(
-            layout.manifest, lambda content: content["splits"]["train"]["shards"][0].update(written=3)
+        lambda folder: rewrite(
+            folder, "dataset.json", lambda content: content["splits"]["train"]["shards"][0].update(written=3)
         ),
-        [
-            "^dataset.json: does not say what the markers",
-            f"^ledger/{NAME}.parquet: 2 rows written, dataset.json says 3",
-        ],
+        ["^dataset.json: does not say what the markers"],
     ),
 }
 
@@ -153,47 +141,33 @@ def flip(path, place: int) -> None:
     path.write_bytes(data)
 
 
-def change_plan(layout) -> None:
-    from kinetics_prep.dataset import plan
-
-    rows = [row(number) for number in range(5)]
-    rows[0], rows[1] = (
-        type(row(0))(**vars(rows[1]) | {"shard": 0, "index": 0}),
-        type(row(0))(**vars(rows[0]) | {"shard": 0, "index": 1}),
-    )
-    plan.write(layout.plan("train"), rows, 2)
+def change_plan(folder) -> None:
+    rows = [row(number) for number in (1, 0, 2, 3, 4)]
+    dealt = [dataclasses.replace(each, shard=at // 3, index=at % 3) for at, each in enumerate(rows)]
+    plan.write(small_dataset.store_of(folder), "plan/train.parquet", dealt, 2)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_each_damage_is_named_and_nothing_else(damage, layout):
+def test_each_damage_is_named_and_nothing_else(damage, folder):
     change, expected = DAMAGES[damage]
-    change(layout)
-    import re
-
-    unexplained = problems(layout)
+    change(folder)
+    unexplained = problems(folder)
     for pattern in expected:
-        match = next((line for line in unexplained if re.search(pattern.replace("{NAME}", NAME), line)), None)
+        match = next((line for line in unexplained if re.search(pattern, line)), None)
         assert match is not None, (pattern, unexplained)
         unexplained.remove(match)
     assert unexplained == []
 
 
-def test_shards_of_a_split_that_is_not_finished_are_no_strangers(layout):
-    shutil.copy(layout.shard(NAME, "tfrecord"), layout.shard("val-00000-of-00002", "tfrecord"))
-    shutil.copy(layout.ledger(NAME), layout.ledger("val-00000-of-00002"))
-    assert problems(layout) == []
-
-
-def test_the_provenance_may_be_another_machines(layout):
-    rewrite(layout.manifest, lambda content: content["provenance"].update(numpy="0.1"))
-    assert problems(layout) == []
+def test_the_provenance_may_be_another_machines(folder):
+    rewrite(folder, "dataset.json", lambda content: content["provenance"].update(numpy="0.1"))
+    assert problems(folder) == []
 
 
 def test_a_duplicate_in_the_same_shard_is_not_taken_for_the_clip(tmp_path):
-    rows = [row(0), small_dataset.duplicate(row(0), 1)]
-    dataset = small_dataset.make(tmp_path / "out", rows=rows).complete()
-    manifest.write(dataset.layout, manifest.build(dataset.layout))
-    assert problems(dataset.layout) == []
+    dataset = small_dataset.make(tmp_path / "out", rows=[row(0), small_dataset.duplicate(row(0), 1)]).complete()
+    finish(dataset)
+    assert problems(dataset.folder) == []
 
 
 # Records ----------------------------------------------------------------------------------------
@@ -281,12 +255,12 @@ def test_a_clip_without_a_label_has_none_in_its_record_either():
     assert named == ["bears label ['running'], planned was None"]
 
 
-def test_every_format_is_read_back(layout):
+def test_every_format_is_read_back(folder):
     for name, module in SHARD_FORMATS.items():
-        path = layout.shard(NAME, module.SUFFIX)
+        path = folder / f"{name}/{NAME}.{name}"
         records = list(module.read_shard(path))
         records[0] = record_of(row(7))
         module.write_shard(path, records)
-        lines = [line for line in problems(layout) if line.startswith(name)]
+        lines = [line for line in problems(folder) if line.startswith(name)]
         assert f"{name}/{NAME}.{name}, video7_000007_000008: is not in the shard's plan" in lines
         assert f"{name}/{NAME}.{name}: holds 2 clips, not the 2 that the ledger says, in order" in lines
