@@ -141,25 +141,29 @@ def test_after_any_damage_nothing_is_wrong_and_only_lost_clips_were_made_again(d
         damage(folder / name, kind, share)
     with pytest.MonkeyPatch.context() as patch:
         made = counting(patch)
-        outcome = mend_with_flow_if_told(folder, "sources.json" in damages)
+        lost = mend_with_flow_if_told(folder, "sources.json" in damages)
     assert problems(folder) == []
     assert records(folder) == records(complete)
-    assert made == {clip_id: 1 for _, clip_id, _ in outcome.report.lost}
+    assert made == dict.fromkeys(lost, 1)
     assert not list((folder).glob(".work/**/*.*"))
     shutil.rmtree(folder.parent)
 
 
-def mend_with_flow_if_told(folder: Path, lacks_sources: bool) -> Outcome:
-    """Repairs; what can only be made from the annotations is made by `flow`, as the message says, and repaired then."""
+def mend_with_flow_if_told(folder: Path, lacks_sources: bool) -> set[str]:
+    """Repairs; what can only be made from the annotations is made by `flow`, as the message says, and repaired then.
+
+    Returns:
+      The clips that were lost.
+    """
     videos = (str(sample.VIDEOS),) if lacks_sources else ()
-    outcome = mend(folder, videos)
-    if outcome.report.left:
-        assert any("give the same `kinetics-prep flow` command" in str(left) for left in outcome.report.left)
+    outcomes = [mend(folder, videos)]
+    if outcomes[0].report.left:
+        assert any("give the same `kinetics-prep flow` command" in str(left) for left in outcomes[0].report.left)
         with contextlib.suppress(CorruptShard):  # what else is damaged
             flow(folder)
-        outcome = mend(folder, videos)
-    assert outcome.report.left == []
-    return outcome
+        outcomes.append(mend(folder, videos))
+    assert outcomes[-1].report.left == []
+    return {clip_id for outcome in outcomes for _, clip_id, _ in outcome.report.lost}
 
 
 def test_one_format_is_made_from_the_other_and_nothing_else_is_written(folder, made):
@@ -172,6 +176,17 @@ def test_one_format_is_made_from_the_other_and_nothing_else_is_written(folder, m
         assert {key for key in after if after[key] != before[key]} == {name}
         assert outcome.report.done == [f"{name}: written anew from {'parquet' if name == TFRECORD else 'tfrecord'}"]
     assert not made
+
+
+def test_data_of_which_no_checksum_is_left_are_read_and_not_written_again(folder, made, complete):
+    (folder / MARKER).unlink()
+    (folder / "dataset.json").unlink()
+    before = tree(folder)
+    mend(folder)
+    after = tree(folder)
+    assert {key for key in before if after[key] != before[key]} == set()
+    assert after[MARKER][0] == (complete / MARKER).read_bytes()
+    assert problems(folder) == [] and not made
 
 
 def test_of_a_shard_that_lost_a_clip_the_others_are_kept(folder, made, complete):
