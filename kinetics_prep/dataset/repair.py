@@ -320,7 +320,8 @@ def _mend_shard(found: Survey, looked: ShardSurvey, report: Report) -> None:
         advice = "it is as it was written, so it was left alone; a newer kinetics-prep may read it"
         report.left += [Problem(problem.where, f"{problem.what}: {advice}") for problem in looked.problems]
         return
-    if any(map(found.is_damaged, (part.plan, layout.LABELS, *(key for key, _ in part.later)))):
+    plans = (part.plan, *(key for key, _ in part.later))
+    if not _is_told(looked) and any(map(found.is_damaged, (layout.LABELS, *plans))):
         report.left += looked.problems  # until what it is measured by has been made anew
         return
     if _hides_purged(found, looked):
@@ -347,6 +348,12 @@ def _amend(found: Survey, looked: ShardSurvey, report: Report) -> None:
         shards.amend_ledger(looked.part, looked.shard, {})
         key = layout.ledger_key(looked.name)
         report.done.append(f"{key}: {looked.leaving} rows left it that are in the ledger of a later search")
+
+
+def _is_told(looked: ShardSurvey) -> bool:
+    """Whether recorded checksums vouch for enough of a shard to make the rest of it without its plan."""
+    is_empty = looked.truth is not None and not looked.truth["files"]
+    return looked.has_ledger and looked.truth is not None and (is_empty or bool(looked.sound_formats))
 
 
 def _hides_purged(found: Survey, looked: ShardSurvey) -> bool:

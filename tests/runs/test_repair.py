@@ -29,6 +29,7 @@ from kinetics_prep.storage.folder_store import FolderStore
 
 TRAIN = "train-00000-of-00003"
 TFRECORD, PARQUET = f"tfrecord/{TRAIN}.tfrecord", f"parquet/{TRAIN}.parquet"
+SECOND_MARKER = "markers/train-00001-of-00003.json"
 LEDGER, MARKER = f"ledger/{TRAIN}.parquet", f"markers/{TRAIN}.json"
 
 
@@ -134,6 +135,8 @@ def test_a_sound_folder_is_left_as_it_is(folder, capsys):
 @example(damages={"dataset.json": ("delete", 0.0), "labels.txt": ("delete", 0.0)})
 @example(damages={"dataset.json": ("delete", 0.0), "recipe.json": ("delete", 0.0)})
 @example(damages={"plan/train.parquet": ("delete", 0.0), LEDGER: ("delete", 0.0)})
+@example(damages={"plan/train.parquet": ("delete", 0.0), LEDGER: ("cut", 0.5), SECOND_MARKER: ("delete", 0.0)})
+@example(damages={"plan/train.parquet": ("delete", 0.0), LEDGER: ("cut", 0.5), MARKER: ("delete", 0.0)})
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_after_any_damage_nothing_is_wrong_and_only_lost_clips_were_made_again(damages, tmp_path_factory, complete):
     folder = shutil.copytree(complete, tmp_path_factory.mktemp("repair") / "out")
@@ -141,19 +144,22 @@ def test_after_any_damage_nothing_is_wrong_and_only_lost_clips_were_made_again(d
         damage(folder / name, kind, share)
     with pytest.MonkeyPatch.context() as patch:
         made = counting(patch)
-        lost = mend_with_flow_if_told(folder, "sources.json" in damages)
+        lost, has_given_flow = mend_with_flow_if_told(folder, "sources.json" in damages)
     assert problems(folder) == []
     assert records(folder) == records(complete)
-    assert made == dict.fromkeys(lost, 1)
+    assert set(made.values()) <= {1}
+    # Where `flow` was needed first, it has prepared the rows of shards that had lost plan, ledger and marker.
+    assert set(made) - lost <= (of_lost_shards(complete, damages) if has_given_flow else set())
+    assert lost <= set(made)
     assert not list((folder).glob(".work/**/*.*"))
     shutil.rmtree(folder.parent)
 
 
-def mend_with_flow_if_told(folder: Path, lacks_sources: bool) -> set[str]:
+def mend_with_flow_if_told(folder: Path, lacks_sources: bool) -> tuple[set[str], bool]:
     """Repairs; what can only be made from the annotations is made by `flow`, as the message says, and repaired then.
 
     Returns:
-      The clips that were lost.
+      (the clips that were lost, whether `flow` was given).
     """
     videos = (str(sample.VIDEOS),) if lacks_sources else ()
     outcomes = [mend(folder, videos)]
@@ -163,7 +169,15 @@ def mend_with_flow_if_told(folder: Path, lacks_sources: bool) -> set[str]:
             flow(folder)
         outcomes.append(mend(folder, videos))
     assert outcomes[-1].report.left == []
-    return {clip_id for outcome in outcomes for _, clip_id, _ in outcome.report.lost}
+    return {clip_id for outcome in outcomes for _, clip_id, _ in outcome.report.lost}, len(outcomes) > 1
+
+
+def of_lost_shards(complete: Path, damages) -> set[str]:
+    """The clips of shards whose ledger and marker are both damaged."""
+    keys = [name for name in damages if name.startswith("ledger/")]
+    keys = [key for key in keys if key.replace("ledger/", "markers/").replace(".parquet", ".json") in damages]
+    store = FolderStore(complete)
+    return {row["clip_id"] for key in keys for row in ledger.read_columns(store, key, "clip_id")}
 
 
 def test_one_format_is_made_from_the_other_and_nothing_else_is_written(folder, made):
