@@ -37,9 +37,9 @@ from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset import door, ledger, status, validate
 from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.ledger import LedgerRow
+from kinetics_prep.dataset.prepared import open_dataset
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.errors import OF_FETCHING, PASSING, ClipError, RunError
-from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.runs import clip, prepare
 from kinetics_prep.runs.job import Job, Resumption
 from kinetics_prep.sources import Fetching
@@ -222,24 +222,20 @@ class World:
         before = self.written
         rows = self.ledger()
         assert len(rows) == 8, f"{len(rows)} rows are in ledgers, expected 8"
-        folder = validate.open_folder(self.output)
-        problems = list(map(str, validate.problems(folder)))
+        problems = list(map(str, validate.problems(validate.open_folder(self.output))))
         assert not problems, problems
         assert all(each.to_go == 0 for each in status.read_status(self.output))
         written = {key for key, row in rows.items() if row["status"] == ledger.WRITTEN}
         assert before <= written, f"lost: {before - written}"
         assert not (self.output / ".work").exists(), "work files are left"
-        self._check_records(folder, written)
-
-    def _check_records(self, folder: validate.FolderToCheck, written: set[tuple[str, str, int]]) -> None:
-        there = collections.defaultdict(set)
-        for shard in folder.shards:
-            for form, file in shard.entry["files"].items():
-                for record in SHARD_FORMATS[form].read_shard(self.output / file["path"]):
-                    assert record.to_bytes() == clean_record(record.text("example/id"), shard.part.split)
-                    there[form].add((shard.part.split, record.text("example/id")))
-        for form, clips in there.items():
-            assert clips == {key[:2] for key in written}, f"{form} does not hold what the ledgers say"
+        dataset = open_dataset(self.output)
+        for form in dataset.formats:
+            clips = {}
+            for split in dataset.splits:
+                clips |= {(split, record.text("example/id")): record for record in dataset.records(split, form)}
+            assert clips.keys() == {key[:2] for key in written}, f"{form} does not hold what the ledgers say"
+            for key, record in clips.items():
+                assert record.to_bytes() == clean_records()[key], f"{key} has other bytes in {form}"
 
 
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -313,23 +309,18 @@ def sound_video(media_id: str) -> Path:
 
 
 @functools.cache
-def _clean_records() -> dict[tuple[str, str], bytes]:
+def clean_records() -> dict[tuple[str, str], bytes]:
+    """The records of an undisturbed run by split and clip."""
     world = World(_shelf() / "clean")
     for media_id in IDS:
         world.put(media_id, "sound")
     assert world.do(Step((), "flow")) == "done"
-    folder = validate.open_folder(world.output)
+    dataset = open_dataset(world.output)
     return {
-        (shard.part.split, record.text("example/id")): record.to_bytes()
-        for shard in folder.shards
-        for file in shard.entry["files"].values()
-        for record in SHARD_FORMATS["tfrecord"].read_shard(world.output / file["path"])
+        (split, record.text("example/id")): record.to_bytes()
+        for split in dataset.splits
+        for record in dataset.records(split)
     }
-
-
-def clean_record(clip_id: str, split: str) -> bytes:
-    """The record of a clip as an undisturbed run writes it."""
-    return _clean_records()[split, clip_id]
 
 
 def play(steps: list[Step], folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The graph of `kinetics-prep flow`, `retry` and `refresh`, on one screen."""
+"""The graph of `kinetics-prep flow`, `retry`, `refresh` and `repair`, on one screen."""
 
 import contextlib
 from collections.abc import Callable
@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from kinetics_prep.beam import runners, stages
+from kinetics_prep.runs import repair as repairs
 from kinetics_prep.runs.job import Job, Resumption
 from kinetics_prep.runs.prepare import PrepareRun, Summary, finish, open_run, resume_run
 from kinetics_prep.runs.workers import worker_count
@@ -52,6 +53,18 @@ def refresh(
 ) -> Summary:
     """Searches once more for what a finished folder lacks."""
     return _try_again(request, workers, options, progress, needs_complete=True)
+
+
+def repair(
+    request: Resumption, workers: int | None, options: PipelineOptions, progress: Progress = _no_progress
+) -> repairs.Outcome:
+    """Makes anew what is damaged in a folder, and prepares again what is lost."""
+    with repairs.open_repair(request, worker_count(workers)) as opened:
+        if opened.run is not None:
+            workers = worker_count(workers, opened.run.context.recipe.engine)
+            with progress(opened.run, workers):
+                prepare_clips(opened.run, workers, options)
+        return repairs.finish(opened)
 
 
 def _try_again(

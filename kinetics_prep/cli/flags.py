@@ -48,6 +48,16 @@ def add_again_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--reason", type=words, default=(), metavar="LIST", help=f"such as network,forbidden; default: {default}"
     )  # fmt: skip
+    _add_going_on(parser)
+
+
+def add_repair_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `repair` to a parser."""
+    parser.add_argument("folder", type=path, help="the --output of kinetics-prep flow")
+    _add_going_on(parser)
+
+
+def _add_going_on(parser: argparse.ArgumentParser) -> None:
     add_fetching_arguments(parser)
     run = parser.add_argument_group("running; flags not listed here go to Apache Beam")
     _add_workers(run)

@@ -103,15 +103,28 @@ def download_from(arguments: argparse.Namespace) -> DownloadJob:
     )
 
 
+def repair_from(arguments: argparse.Namespace) -> Resumption:
+    """The repair that parsed flags ask for.
+
+    Raises:
+      BadOption: if they make no sense.
+    """
+    return _resumption(arguments, ())
+
+
 def resumption_from(arguments: argparse.Namespace, reasons: tuple[str, ...]) -> Resumption:
     """What parsed flags ask for of a folder; `reasons` if they name none.
 
     Raises:
       BadOption: if they make no sense.
     """
+    return _resumption(arguments, arguments.reason or reasons)
+
+
+def _resumption(arguments: argparse.Namespace, reasons: tuple[str, ...]) -> Resumption:
     return Resumption(
         output=arguments.folder,
-        reasons=arguments.reason or reasons,
+        reasons=reasons,
         fetching=fetching_from(arguments, short_side=256),
         hardware=hardware_from(arguments),
         accept_tools=arguments.accept_tools,

@@ -3,8 +3,9 @@
 Their records and shards stay as they are, under the digest that they were made with.
 """
 
+import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from kinetics_prep.dataset import layout, plan, recipe_file
 from kinetics_prep.dataset.markers import committed_shards
@@ -62,19 +63,32 @@ def adopt(store: Store, state: State) -> State:
     """
     recipe = recipe_file.read(store)
     assert recipe is not None
-    for key in list(_unfinished_work(store)):
-        store.delete(key)
-    plans, committed = dict(state.plans), committed_shards(store)
-    for part in list_parts(store, state, recipe):
-        if part.refresh and not _is_complete(part, committed):
-            _remove_part(part)
-            del plans[part.name]
-    parts = list_parts(store, State(plans=plans), recipe)
+    adopted, committed = drop_unfinished(store, state, recipe), committed_shards(store)
+    parts = list_parts(store, adopted, recipe)
     for part in parts:
         for shard in range(part.shards) if part.later else ():
             if part.is_committed(shard):
                 amend_ledger(part, shard, {})
-    return State(plans=plans, is_complete=all(_is_complete(part, committed) for part in parts))
+    return dataclasses.replace(adopted, is_complete=all(_is_complete(part, committed) for part in parts))
+
+
+def drop_unfinished(store: Store, state: State, recipe: RecipeFile, keep: Collection[str] = ()) -> State:
+    """Deletes unfinished work of a folder of format 1, and the shards of a refresh that was killed.
+
+    Args:
+      keep: names of parts that are complete, although a marker is missing: it was lost.
+
+    Returns:
+      The state without that refresh.
+    """
+    for key in list(_unfinished_work(store)):
+        store.delete(key)
+    plans, committed = dict(state.plans), committed_shards(store)
+    for part in list_parts(store, state, recipe):
+        if part.refresh and part.name not in keep and not _is_complete(part, committed):
+            _remove_part(part)
+            del plans[part.name]
+    return dataclasses.replace(state, plans=plans)
 
 
 def _remove_part(part: Part) -> None:

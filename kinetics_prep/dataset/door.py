@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kinetics_prep.dataset import layout, markers, recipe_file, replace, search
+from kinetics_prep.dataset import layout, markers, recipe_file, replace, search, survey
 from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.adopt import adopt, state_of_format_1
 from kinetics_prep.dataset.objects import remove_objects
@@ -76,13 +76,38 @@ def open_for_writing(
         if is_new and not creates:
             raise BadOption(f"{output} holds no {layout.STATE}: nothing was begun here by kinetics-prep flow")
         with hold_lease(root, layout.WORK) as store:
-            assert store.scratch is not None
-            downloads = root / layout.WORK / f"videos-{store.scratch.name}"
-            yield _enter(OpenFolder(store, State(), downloads), change)
+            yield enter(store, change)
     except OSError as error:
         if error.errno not in _NOT_WRITABLE or not str(error.filename or root).startswith(str(root)):
             raise
         raise BadOption(f"--output {output} cannot be written to: {error.filename}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def open_for_repair(output: Path) -> Iterator[FolderStore]:
+    """Takes the lease of a folder whose documents may be damaged; `enter` opens it once they are mended.
+
+    Raises:
+      BadOption: if it cannot be written to.
+      CorruptShard: if nothing was begun there, or too little is left of it.
+      FolderInUse: if another run writes to it.
+    """
+    root = output.absolute()
+    survey.take(FolderStore(root))
+    try:
+        with hold_lease(root, layout.WORK) as store:
+            yield store
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise BadOption(f"{output} cannot be written to: {error.filename}: {error.strerror}") from None
+
+
+def enter(store: FolderStore, change: Mapping[str, Any] | None) -> OpenFolder:
+    """Opens a folder that this run alone writes to already, as `open_for_writing` does."""
+    assert store.scratch is not None
+    downloads = store.root / layout.WORK / f"videos-{store.scratch.name}"
+    return _enter(OpenFolder(store, State(), downloads), change)
 
 
 def open_for_reading(output: Path) -> tuple[FolderStore, State]:
@@ -92,7 +117,7 @@ def open_for_reading(output: Path) -> tuple[FolderStore, State]:
       CorruptShard: if nothing was begun there, or its state is damaged.
     """
     store = FolderStore(output.absolute())
-    state = states.read(store) or state_of_format_1(store)
+    state = _read_state(store) or state_of_format_1(store)
     if state is None or not state.plans:
         raise CorruptShard(f"{output} holds no plan: nothing was begun here")
     return store, state
@@ -109,7 +134,7 @@ def _expect_ours(store: FolderStore) -> bool:
     except FileNotFoundError:
         return True
     if layout.STATE in names:
-        states.read(store)
+        _read_state(store)
         return False
     others = [name for name in names if name != layout.WORK]
     work = _names(store.root / layout.WORK)
@@ -117,10 +142,21 @@ def _expect_ours(store: FolderStore) -> bool:
         return True
     if state_of_format_1(store) is not None:
         return False
+    with contextlib.suppress(CorruptShard):
+        survey.take(store)
+        raise BadOption(f"{store.root} has lost its {layout.STATE}: `kinetics-prep repair {store.root}` makes it anew")
     raise ForeignFolder(
         f"{store.root} holds files that kinetics-prep did not write, such as {(others or sorted(work))[0]}; nothing in "
         "it was touched. Choose an empty --output, or one that does not exist yet"
     )
+
+
+def _read_state(store: Store) -> State | None:
+    """The state of a folder; None if it has none. Its error names the command that helps."""
+    try:
+        return states.read(store)
+    except CorruptShard as error:
+        raise CorruptShard(f"{error}. `kinetics-prep repair {store.place}` makes it anew") from None
 
 
 def _names(folder: Path) -> set[str]:

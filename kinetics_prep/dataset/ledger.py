@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from kinetics_prep import schemas
@@ -114,6 +115,16 @@ def write(store: Store, key: str, rows: Iterable[LedgerRow]) -> dict[str, Any]:
     """Writes a ledger, or replaces it; returns what a marker says of it."""
     with store.temporary("ledger.parquet") as path:
         tables.write(path, "ledger", [[row.as_dict() for row in rows]])
-        description = {"ledger": key, "ledger_sha256": sha256_of(path), "ledger_bytes": path.stat().st_size}
+        description = _describe(key, path)
         store.put(key, path)
     return description
+
+
+def describe(store: Store, key: str) -> dict[str, Any]:
+    """What a marker says of a ledger that is there."""
+    with store.local(key) as path:
+        return _describe(key, path)
+
+
+def _describe(key: str, path: Path) -> dict[str, Any]:
+    return {"ledger": key, "ledger_sha256": sha256_of(path), "ledger_bytes": path.stat().st_size}

@@ -5,7 +5,7 @@ It is made from the markers alone, so it claims nothing that the shards do not h
 
 import collections
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jsonschema
@@ -17,14 +17,18 @@ from kinetics_prep.dataset.markers import committed_shards, read_marker
 from kinetics_prep.dataset.part import Part, list_parts
 from kinetics_prep.dataset.state import State
 from kinetics_prep.errors import CorruptShard, IncompleteShard
+from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.storage.store import Store
 
 
-def build(store: Store, current: State) -> dict[str, Any]:
+def build(store: Store, current: State, checks_sizes: bool = False) -> dict[str, Any]:
     """The manifest of every split that is complete.
 
+    Args:
+      checks_sizes: whether to compare the sizes of all data and ledgers with the markers, by one listing.
+
     Raises:
-      CorruptShard: if a marker, recipe.json or labels.txt is damaged.
+      CorruptShard: if a marker, recipe.json or labels.txt is damaged, or a file has another size.
     """
     recipe = recipe_file.read(store)
     if recipe is None:
@@ -33,7 +37,8 @@ def build(store: Store, current: State) -> dict[str, Any]:
     parts: dict[str, list[Part]] = collections.defaultdict(list)
     for part in list_parts(store, current, recipe):
         parts[part.split].append(part)
-    splits = {split: _split(store, current, split_parts, committed) for split, split_parts in parts.items()}
+    sizes = _sizes(store, recipe) if checks_sizes else None
+    splits = {split: _split(store, current, split_parts, committed, sizes) for split, split_parts in parts.items()}
     content = {
         "version": documents.VERSION,
         "recipe": dict(recipe.settings),
@@ -53,13 +58,40 @@ def _labels_sha256(store: Store) -> str:
     return hashlib.sha256(store.read(layout.LABELS)).hexdigest()
 
 
-def _split(store: Store, current: State, parts: Sequence[Part], committed: frozenset[str]) -> dict[str, Any] | None:
+def _sizes(store: Store, recipe: recipe_file.RecipeFile) -> dict[str, int]:
+    """The size of each file of data and each ledger."""
+    folders = (*(SHARD_FORMATS[form].SUFFIX for form in recipe.formats), "ledger")
+    return {entry.key: entry.bytes for folder in folders for entry in store.list(f"{folder}/")}
+
+
+def _check_sizes(store: Store, marker: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+    """Raises `CorruptShard` if a file has another size than its marker says."""
+    expected = {file["path"]: file["bytes"] for file in marker["files"].values()}
+    expected |= {marker["ledger"]: marker["ledger_bytes"]} if "ledger_bytes" in marker else {}
+    for key, size in expected.items():
+        if sizes.get(key) != size:
+            found = f"is {sizes[key]} bytes long" if key in sizes else "is missing"
+            raise CorruptShard(
+                f"{store.place}/{key} {found}, its marker says {size} bytes. `kinetics-prep repair {store.place}` "
+                "makes it from what is sound"
+            )
+
+
+def _split(
+    store: Store,
+    current: State,
+    parts: Sequence[Part],
+    committed: frozenset[str],
+    sizes: Mapping[str, int] | None,
+) -> dict[str, Any] | None:
     """The entry of a split, None if a shard is missing."""
     names = [[part.shard_name(shard) for shard in range(part.shards)] for part in parts]
     if not committed.issuperset(name for part_names in names for name in part_names):
         return None
     markers = [[read_marker(store, name) for name in part_names] for part_names in names]
     every = [marker for part_markers in markers for marker in part_markers]
+    for marker in every if sizes is not None else ():
+        _check_sizes(store, marker, sizes or {})
     refused = sum((collections.Counter(marker["refused"]) for marker in every), collections.Counter())
     plans = [_plan(current, part) for part in parts]
     return {
@@ -83,6 +115,27 @@ def _plan(current: State, part: Part) -> dict[str, Any]:
 def _shard(part: Part, marker: dict[str, Any]) -> dict[str, Any]:
     entry = {key: marker[key] for key in ("shard", "written", "files", "ledger", "ledger_sha256")}
     return entry | ({"refresh": part.refresh} if part.refresh else {})
+
+
+def holds(built: Any, content: Any) -> bool:
+    """Whether everything that a manifest says is so; one of format 1 says less.
+
+    Args:
+      built: the manifest that `build` makes of the folder.
+    """
+    return _holds(built, {**content, "provenance": built["provenance"]})
+
+
+def _holds(built: Any, content: Any) -> bool:
+    if isinstance(built, dict) and isinstance(content, dict):
+        added = {"version", "fingerprints", "purged", "plan_file_sha256", "ledger_sha256", "refresh"}
+        missing = built.keys() - content.keys()
+        return missing <= added and all(
+            name == "version" or (name in built and _holds(built[name], value)) for name, value in content.items()
+        )
+    if isinstance(built, list) and isinstance(content, list):
+        return len(built) == len(content) and all(map(_holds, built, content))
+    return built == content
 
 
 def check_complete(parts: Iterable[Part], content: dict[str, Any]) -> None:

@@ -19,6 +19,11 @@ ROW_GROUPS = 1024
 """Of a plan, at most: what Parquet notes of each stays in memory while the plan is written or read."""
 
 
+_SAME_FLAGS = (
+    "use the same --annotations, --split, --only, --ids, --limit, --labels and --dataset to go on, or another --output"
+)
+
+
 def write(store: Store, key: str, rows: Iterable[PlanRow], shards: int = 1) -> PlanEntry:
     """Writes a plan, with whole shards in a row group, so that a worker reads no more than it must.
 
@@ -31,6 +36,35 @@ def write(store: Store, key: str, rows: Iterable[PlanRow], shards: int = 1) -> P
         file_sha256 = sha256_of(path)
         store.put(key, path)
     return PlanEntry(digest.rows, digest.sha256(), file_sha256)
+
+
+def write_anew(store: Store, key: str, rows: Iterable[PlanRow], shards: int, before: PlanEntry | None) -> PlanEntry:
+    """Writes a plan; one that was there and was lost comes back with the same rows.
+
+    Args:
+      before: what was recorded of it; None if it is new.
+
+    Raises:
+      OtherRecipe: if it had other rows; nothing is written then.
+    """
+    if before is not None:
+        rows, digest = list(rows), PlanDigest()
+        collections.deque(digest.watch(rows), maxlen=0)
+        if digest.sha256() != before.sha256:
+            raise OtherRecipe(
+                f"{store.place}/{key} is damaged or missing, and planned other rows: {before.rows} there, {len(rows)} "
+                f"here. {_SAME_FLAGS}"
+            )
+    return write(store, key, rows, shards)
+
+
+def is_whole(store: Store, key: str, entry: PlanEntry) -> bool:
+    """Whether a plan is as it was written."""
+    try:
+        with store.local(key) as path:
+            return sha256_of(path) == entry.file_sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _write_file(path: Path, rows: Iterable[PlanRow], shards: int) -> None:
@@ -117,8 +151,7 @@ def check_same(store: Store, key: str, rows: Iterable[PlanRow]) -> None:
     if there.sha256() != here.sha256():
         raise OtherRecipe(
             f"{store.place}/{key} plans other rows: {there.rows} there, {here.rows} here; the first to differ is "
-            f"{first_there} there and {first_here} here. A plan never changes: use the same --annotations, --split, "
-            "--only, --ids, --limit, --labels and --dataset to go on, or another --output"
+            f"{first_there} there and {first_here} here. A plan never changes: {_SAME_FLAGS}"
         )
 
 

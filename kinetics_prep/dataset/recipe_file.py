@@ -78,7 +78,12 @@ class RecipeFile:
 
 def digest(recipe: Recipe) -> str:
     """Sixteen hex digits that stand for every setting that decides the bytes of a record."""
-    return _digest({name: value for name, value in recipe.settings().items() if name not in SHAPE})
+    return digest_of(recipe.settings())
+
+
+def digest_of(settings: Mapping[str, Any]) -> str:
+    """The same, of the recipe with these settings."""
+    return _digest({name: value for name, value in settings.items() if name not in SHAPE})
 
 
 def _digest(content: Any) -> str:

@@ -36,6 +36,19 @@ def clear(store: Store) -> None:
     store.delete(_LIST)
 
 
+def is_listed(store: Store) -> bool:
+    """Whether there is a sound list of what a change puts into place.
+
+    It is there before the state says so, and until after the state says that it is done: to go on with it is right in
+    both cases, as long as no other command has opened the folder, which calls `clear`.
+    """
+    try:
+        _read_list(store)
+    except CorruptShard:
+        return False
+    return True
+
+
 def commit(store: Store, state: State, new_state: State, moves: Sequence[str], deletes: Iterable[str]) -> State:
     """Decides that staged files take their places. Nothing has moved yet; `finish` does it.
 

@@ -58,7 +58,7 @@ def begin(store: Store, state: State, parts: Sequence[Part], reasons: tuple[str,
         rows[part.split] += _refused_rows(part, reasons)
     clips_per_shard = {part.split: part.clips_per_shard for part in parts}
     plans = {
-        split: _write_plan(store, layout.search_plan_key(split), split_rows, clips_per_shard[split])
+        split: write_plan(store, layout.search_plan_key(split), split_rows, clips_per_shard[split])
         for split, split_rows in rows.items()
         if split_rows
     }
@@ -81,7 +81,7 @@ def _refused_rows(part: Part, reasons: tuple[str, ...]) -> Iterator[PlannedRow]:
                 yield row
 
 
-def _write_plan(store: Store, key: str, rows: Sequence[PlannedRow], clips_per_shard: int) -> PlanEntry:
+def write_plan(store: Store, key: str, rows: Sequence[PlannedRow], clips_per_shard: int) -> PlanEntry:
     """Writes a plan of rows, dealt into shards anew."""
     dealt = []
     for position, row in enumerate(rows):
@@ -102,7 +102,7 @@ def close(store: Store, state: State, recipe: RecipeFile) -> State:
         found = [row for row, result in _results(search) if result.status == ledger.WRITTEN]
         if found:
             name = layout.part_name(search.split, state.search.number)
-            plans[name] = _write_plan(store, layout.plan_key(name), found, search.clips_per_shard)
+            plans[name] = write_plan(store, layout.plan_key(name), found, search.clips_per_shard)
     return dataclasses.replace(state, plans=plans, search=dataclasses.replace(state.search, is_packing=True))
 
 

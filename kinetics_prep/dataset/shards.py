@@ -128,14 +128,27 @@ def _write_format(part: Part, name: str, form: str, keys: Sequence[str]) -> dict
 
 
 def write_data(store: Store, name: str, form: str, records: Iterable[Record]) -> dict[str, Any]:
-    """Writes the data of a shard in one format, or replaces them; returns what a marker says of the file."""
+    """Writes the data of a shard in one format, or replaces them; returns what a marker says of the file.
+
+    A file that has these bytes already is left alone.
+    """
     module = SHARD_FORMATS[form]
     key = layout.data_key(name, module.SUFFIX)
     with store.temporary(f"{name}.{module.SUFFIX}") as path:
         offsets = module.write_shard(path, records)
         file = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        store.put(key, path)
+        if not _has(store, key, file):
+            store.put(key, path)
     return {"path": key, **file, "records": len(offsets), "offsets": offsets}
+
+
+def _has(store: Store, key: str, file: Mapping[str, Any]) -> bool:
+    """Whether a file is there already, as a marker describes it."""
+    try:
+        with store.local(key) as path:
+            return path.stat().st_size == file["bytes"] and sha256_of(path) == file["sha256"]
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _record(store: Store, key: str) -> Record:

@@ -1,6 +1,6 @@
 """Shard formats. A format is one module here and one row in `SHARD_FORMATS`; the tests find it by its row."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,13 @@ class ShardFormat(Protocol):
 
         Raises:
           CorruptShard: if the file does not read back as written.
+        """
+
+    def read_sound(self, path: Path, places: Sequence[int]) -> Iterator[Record]:
+        """Yields the records of a damaged file that are sound by their own checksums.
+
+        Args:
+          places: of all records, as `write_shard` returned them; empty if unknown.
         """
 
 

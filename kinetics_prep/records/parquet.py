@@ -7,7 +7,7 @@ that a reader of one clip reads no other.
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,13 +100,34 @@ def read_shard(path: Path) -> Iterator[Record]:
       CorruptShard: if the file is not Parquet, is damaged, or lacks a required column.
       NewerFormat: if only a newer kinetics-prep can read it.
     """
-    names = {feature.column: name for name, feature in FEATURES.items()}
     with _errors_as_corrupt(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         _expect_schema(file, path)
-        columns = [column for column in file.schema_arrow.names if column in names]
         for group in range(file.num_row_groups):
-            for row in file.read_row_group(group, columns).to_pylist():
-                yield Record({names[column]: value for column, value in row.items() if value is not None})
+            yield from _records(file, group)
+
+
+def read_sound(path: Path, places: Sequence[int]) -> Iterator[Record]:
+    """Yields the records of a damaged file that are sound by their own checksums; none if its footer is damaged.
+
+    Args:
+      places: not needed: the footer has them.
+    """
+    with (
+        contextlib.suppress(CorruptShard),
+        _errors_as_corrupt(path),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        _expect_schema(file, path)
+        for group in range(file.num_row_groups):
+            with contextlib.suppress(CorruptShard), _errors_as_corrupt(path):
+                yield from _records(file, group)
+
+
+def _records(file: pq.ParquetFile, group: int) -> Iterator[Record]:
+    names = {feature.column: name for name, feature in FEATURES.items()}
+    columns = [column for column in file.schema_arrow.names if column in names]
+    for row in file.read_row_group(group, columns).to_pylist():
+        yield Record({names[column]: value for column, value in row.items() if value is not None})
 
 
 def _expect_schema(file: pq.ParquetFile, path: Path) -> None:

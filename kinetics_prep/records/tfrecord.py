@@ -4,10 +4,11 @@ Each record: uint64 length, masked CRC-32C of it, data, masked CRC-32C of it, li
 Source: tensorflow/core/lib/io/record_writer.h. Uncompressed because Model Garden reads no other.
 """
 
+import contextlib
 import io
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import google_crc32c
@@ -137,3 +138,46 @@ def read_shard(path: Path) -> Iterator[Record]:
       CorruptShard: if the file does not read back as written.
     """
     return map(Record.from_bytes, read_bytes(path))
+
+
+def read_sound(path: Path, places: Sequence[int]) -> Iterator[Record]:
+    """Yields the records of a damaged file that are sound by their own checksums.
+
+    Args:
+      places: the bytes at which records begin; empty if unknown: then each record says where the next begins, up to the
+        first one that does not.
+    """
+    ends = [*places[1:], path.stat().st_size]
+    bounds = zip(places, ends, strict=True) if places else _bounds(path)
+    for begin, end in bounds:
+        with contextlib.suppress(CorruptShard):
+            yield Record.from_bytes(_whole_record(path, begin, end))
+
+
+def _bounds(path: Path) -> Iterator[tuple[int, int]]:
+    """The bytes at which each record begins and ends, as the headers say that have the right checksum."""
+    begin, file_bytes = 0, path.stat().st_size
+    with open(path, "rb") as file:
+        while True:
+            file.seek(begin)
+            header = file.read(_HEADER.size)
+            if len(header) < _HEADER.size:
+                return
+            length, length_crc = _HEADER.unpack(header)
+            end = begin + _HEADER.size + length + _FOOTER.size
+            if length_crc != _masked_crc(header[:8]) or end > file_bytes:
+                return
+            yield begin, end
+            begin = end
+
+
+def _whole_record(path: Path, begin: int, end: int) -> bytes:
+    """The data between two bytes of a file.
+
+    Raises:
+      CorruptShard: if they are not those of one sound record.
+    """
+    size, file_bytes = end - begin, path.stat().st_size
+    if not (begin >= 0 and _HEADER.size + _FOOTER.size <= size <= _LARGEST_BYTES and end <= file_bytes):
+        raise CorruptShard(f"{path} holds no record from byte {begin} to byte {end}")
+    return bytes(read_at(path, begin, np.empty(size, np.uint8)))

@@ -37,14 +37,14 @@ from kinetics_prep.dataset import (
     tools,
 )
 from kinetics_prep.dataset.door import OpenFolder, open_for_writing
-from kinetics_prep.dataset.markers import committed_shards, counts
+from kinetics_prep.dataset.markers import committed_shards, counts, read_marker
 from kinetics_prep.dataset.part import Part, list_parts, list_searches
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.recipe_file import RecipeFile, Tools
 from kinetics_prep.dataset.search import Outcome
 from kinetics_prep.dataset.sources_file import with_recorded_sources, write_sources
 from kinetics_prep.dataset.state import COMPLETE, SEARCHING, Planned, State
-from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard
+from kinetics_prep.errors import BadOption, CorruptShard, IncompleteShard, OtherRecipe
 from kinetics_prep.flow import Hardware
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.runs.fingerprint import fingerprint
@@ -162,7 +162,7 @@ def open_run(job: Job) -> Iterator[PrepareRun]:
             store = folder.store
             _forget_unused_settings(folder)
             recipe = _write_or_check_recipe(store, job.recipe, job.hardware, job.accept_tools)
-            if digest not in folder.state.selections:
+            if digest not in folder.state.selections or not _has_plans(folder):
                 _plan(folder, reader, digest, job.recipe.clips_per_shard)
             rows.close()  # the run may take days, and needs no more than the plan
             planned = folder.state.selections[digest]
@@ -183,20 +183,25 @@ def resume_run(request: Resumption, needs_complete: bool = False) -> Iterator[Pr
       FolderInUse: if another run writes to it.
     """
     with reporting_full_disk(request.output), open_for_writing(request.output) as folder:
-        store = folder.store
-        there = recipe_file.read(store)
-        if there is None or not folder.state.plans:
-            raise BadOption(f"{request.output} holds no plan: give its `kinetics-prep flow` command once more first")
-        recipe = there.recipe
-        check_gpu(request.hardware, recipe.engine)
-        fetching = sources.absolute(with_recorded_sources(store, request.fetching))
-        fetching = dataclasses.replace(fetching, short_side=recipe.short_side, ask_again=request.reasons)
-        _expect_sources(fetching, request.output)
-        accepted = _accept_tools(store, there, recipe, request.hardware, request.accept_tools)
-        if needs_complete:
-            _expect_complete(folder, accepted)
-        planned = Planned(folder.state.splits, ())
-        yield _run(folder, accepted, recipe, planned, fetching, request.hardware, request.reasons)
+        yield resume(folder, request, needs_complete)
+
+
+def resume(folder: OpenFolder, request: Resumption, needs_complete: bool = False) -> PrepareRun:
+    """The run of a folder that is open; see `resume_run`."""
+    store = folder.store
+    there = recipe_file.read(store)
+    if there is None or not folder.state.plans:
+        raise BadOption(f"{request.output} holds no plan: give its `kinetics-prep flow` command once more first")
+    recipe = there.recipe
+    check_gpu(request.hardware, recipe.engine)
+    fetching = sources.absolute(with_recorded_sources(store, request.fetching))
+    fetching = dataclasses.replace(fetching, short_side=recipe.short_side, ask_again=request.reasons)
+    _expect_sources(fetching, request.output)
+    accepted = _accept_tools(store, there, recipe, request.hardware, request.accept_tools)
+    if needs_complete:
+        _expect_complete(folder, accepted)
+    planned = Planned(folder.state.splits, ())
+    return _run(folder, accepted, recipe, planned, fetching, request.hardware, request.reasons)
 
 
 def _expect_sources(fetching: Fetching, output: Path) -> None:
@@ -285,12 +290,29 @@ def _forget_unused_settings(folder: OpenFolder) -> None:
 def _write_or_check_recipe(store: Store, recipe: Recipe, hardware: Hardware, accept_tools: bool) -> RecipeFile:
     there = recipe_file.read(store)
     if there is None:
+        _expect_same_digest(store, recipe)
         settings = json.loads(json.dumps(recipe.settings()))
         there = RecipeFile(settings, recipe_file.digest(recipe), (_tools_here(recipe, hardware),))
         recipe_file.write(store, there)
         return there
     recipe_file.expect_same_settings(store, there, recipe)
     return _accept_tools(store, there, recipe, hardware, accept_tools)
+
+
+def _expect_same_digest(store: Store, recipe: Recipe) -> None:
+    """Checks that shards of a folder that has lost its recipe.json were made with these settings.
+
+    Raises:
+      OtherRecipe: if they were made with others.
+    """
+    for name in sorted(committed_shards(store))[:1]:
+        marker = read_marker(store, name)
+        formats = set(marker["files"]) or set(recipe.formats)
+        if (marker["recipe"], formats) != (recipe_file.digest(recipe), set(recipe.formats)):
+            raise OtherRecipe(
+                f"{store.place} has lost its {layout.RECIPE}, and its shards were made with other settings (digest "
+                f"{marker['recipe']}, formats {', '.join(sorted(formats))}). Use the same to go on, or another --output"
+            )
 
 
 def _accept_tools(
@@ -306,17 +328,27 @@ def _tools_here(recipe: Recipe, hardware: Hardware) -> Tools:
     return Tools(fingerprint(recipe, hardware), tools.versions(recipe))
 
 
+def _has_plans(folder: OpenFolder) -> bool:
+    """Whether the plans are there as they were written, and a label map."""
+    store = folder.store
+    try:
+        store.read(layout.LABELS)
+    except FileNotFoundError:
+        return False
+    return all(plan.is_whole(store, layout.plan_key(name), entry) for name, entry in folder.state.plans.items())
+
+
 def _plan(folder: OpenFolder, reader: _AnnotationReader, digest: str, clips_per_shard: int) -> None:
     """Writes the plans and the label map of a selection, or checks those that are there."""
     store, chosen, plans = folder.store, reader.read(), dict(folder.state.plans)
     label_map = labels.write_or_check(store, chosen.labels, chosen.given_labels is not None)
     for split in chosen.splits:
         rows = chosen.plan_rows(split, label_map, clips_per_shard)
-        if split in plans:
+        if split in plans and plan.is_whole(store, layout.plan_key(split), plans[split]):
             plan.check_same(store, layout.plan_key(split), rows)
         else:
             shards = math.ceil(chosen.count(split) / clips_per_shard)
-            plans[split] = plan.write(store, layout.plan_key(split), rows, shards)
+            plans[split] = plan.write_anew(store, layout.plan_key(split), rows, shards, plans.get(split))
     planned = Planned(tuple(chosen.splits), tuple(map(str, chosen.files)))
     selections = {**folder.state.selections, digest: planned}
     is_complete = folder.state.is_complete and plans.keys() == folder.state.plans.keys()
@@ -330,14 +362,21 @@ def _begin_search(folder: OpenFolder, file: RecipeFile, splits: Sequence[str], r
     """Has rows tried again that were refused for some reasons; goes on with a search for the same that was begun."""
     store, current = folder.store, folder.state.search
     if current is not None and (set(current.reasons) != set(reasons) or not set(current.plans) <= set(splits)):
-        folder.save(search.close(store, folder.state, file))
-        folder.finished = door.finish_packing(folder)
+        close_search(folder)
         current = None
     if current is None and reasons:
         parts = [part for part in list_parts(store, folder.state, file) if part.split in splits]
         _forget_refusals(folder, parts, reasons)
         parts = [dataclasses.replace(part, epoch=folder.state.epoch) for part in parts]
         folder.save(search.begin(store, folder.state, parts, reasons))
+
+
+def close_search(folder: OpenFolder) -> None:
+    """Packs what a search that was begun has found so far; does nothing if there is none."""
+    file = recipe_file.read(folder.store)
+    if folder.state.search is not None and file is not None:
+        folder.save(search.close(folder.store, folder.state, file))
+        folder.finished = door.finish_packing(folder)
 
 
 def _forget_refusals(folder: OpenFolder, parts: Iterable[Part], reasons: tuple[str, ...]) -> None:
@@ -409,7 +448,7 @@ def finish(run: PrepareRun) -> Summary:
             raise IncompleteShard(f"{untried} rows have not been tried again")
         folder.save(search.close(store, folder.state, file))
         outcome = door.finish_packing(folder)
-    content = manifest.build(store, folder.state)
+    content = manifest.build(store, folder.state, checks_sizes=True)
     splits = dict.fromkeys(part.split for part in run.parts)
     parts = list_parts(store, folder.state, file)
     manifest.check_complete([part for part in parts if part.split in splits], content)
