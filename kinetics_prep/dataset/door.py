@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kinetics_prep.dataset import layout, recipe_file, replace, search
+from kinetics_prep.dataset import layout, markers, recipe_file, replace, search
 from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.adopt import adopt, state_of_format_1
 from kinetics_prep.dataset.objects import remove_objects
@@ -126,6 +126,7 @@ def _names(folder: Path) -> set[str]:
 
 def _enter(store: FolderStore, change: Mapping[str, Any] | None) -> OpenFolder:
     """Brings a folder into a state to go on from."""
+    markers.remove_reserved(store)
     current = states.read(store)
     if current is None:
         old = state_of_format_1(store)

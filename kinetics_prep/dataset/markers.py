@@ -59,6 +59,13 @@ def committed_shards(store: Store) -> frozenset[str]:
     return frozenset(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
+def remove_reserved(store: Store) -> None:
+    """Removes names of markers that a killed writer took and wrote nothing under: the shard could not be committed."""
+    for entry in list(store.list("markers/")):
+        if not entry.bytes:
+            store.delete(entry.key)
+
+
 @functools.lru_cache(maxsize=100_000)
 def counts(store: Store, name: str) -> tuple[int, int]:
     """(written, refused) of a committed shard. Each marker is read once: for progress."""

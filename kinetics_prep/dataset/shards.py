@@ -41,7 +41,8 @@ def assemble(part: Part, shard: int) -> bool:
         if not part.is_committed(shard):  # else another caller was faster and has removed the objects
             raise
         is_mine = False
-    remove_objects(part.store, part.objects_prefix(shard))
+    if part.is_committed(shard):  # its marker may still be a name that another caller has only reserved
+        remove_objects(part.store, part.objects_prefix(shard))
     return is_mine
 
 
