@@ -23,7 +23,7 @@ from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset import objects, shards
 from kinetics_prep.dataset.ledger import LedgerRow
-from kinetics_prep.dataset.part import rows_of
+from kinetics_prep.dataset.part import Part, rows_of
 from kinetics_prep.dataset.recipe import Recipe
 from kinetics_prep.dataset.status import read_status
 from kinetics_prep.dataset.validate import open_folder, problems
@@ -50,7 +50,7 @@ IDS = ("video0", "video1", "video2", "video3", "video4")
 
 ROWS = (
     *(f"waving,{media_id},0,1,train" for media_id in IDS),
-    "waving,broken,0,1,train",
+    "waving,nothing,0,1,train",
     "waving,video1,0,1,train",  # a duplicate
     "waving,video0,1,2,val",
     "waving,gone,0,1,val",
@@ -72,8 +72,8 @@ def world() -> Path:
     for number, media_id in enumerate(IDS):
         frames = np.random.default_rng(number).integers(0, 256, (30, 24, 32, 3), np.uint8)
         write_video(_made(folder / "all") / f"{media_id}.mp4", frames, Fraction(10))
-    (folder / "all" / "broken.mp4").write_bytes(b"this is no video")
-    for name in ("video0", "video1", "broken"):
+    (folder / "all" / "nothing.mp4").write_bytes(b"this is no video")
+    for name in ("video0", "video1", "nothing"):
         shutil.copy(folder / "all" / f"{name}.mp4", _made(folder / "some"))
     return folder
 
@@ -133,18 +133,23 @@ def _resumption(output: Path, videos: str, reasons: tuple[str, ...]) -> Resumpti
 def _carry_out(run: PrepareRun, stop_after: int | None) -> Summary:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clips_module, "prepare_row", _remembered)
-        done = 0
-        for part, shard, keys in run.pending():
-            sound = objects.remove_damaged(part.store, keys)
-            missing = [row for row in rows_of(part, shard) if part.object_key(row) not in sound]
-            for row in missing:
-                if done == stop_after:
-                    raise Stopped
-                clips_module.prepare_and_commit(row, part, run.context)
-                done += 1
-            if not missing:
-                shards.assemble(part, shard)
+        for done, (part, row) in enumerate(_missing_rows(run)):
+            if done == stop_after:
+                raise Stopped
+            clips_module.prepare_and_commit(row, part, run.context)
         return finish(run)
+
+
+def _missing_rows(run: PrepareRun) -> list[tuple[Part, PlanRow]]:
+    """The rows to prepare: the first of each shard first, so that a run that is stopped leaves several shards begun."""
+    rows: list[tuple[Part, PlanRow]] = []
+    for part, shard, keys in list(run.pending()):
+        sound = objects.remove_damaged(part.store, keys)
+        missing = [(part, row) for row in rows_of(part, shard) if part.object_key(row) not in sound]
+        rows += missing
+        if not missing:
+            shards.assemble(part, shard)
+    return sorted(rows, key=lambda element: element[1].index)
 
 
 _prepare_row = clips_module.prepare_row
@@ -164,9 +169,9 @@ def _remembered(row: PlanRow, context: RunContext) -> tuple[LedgerRow, bytes | N
 
 
 def begun(output: Path) -> Path:
-    """Makes a folder whose flow was stopped: shards that are committed, and rows that are refused, in both."""
+    """Makes a folder whose flow was stopped. Rows are refused in shards that are committed, and in one that is not."""
     with pytest.raises(Stopped):
-        flow(output, "some", stop_after=5)
+        flow(output, "some", stop_after=7)
     return output
 
 
