@@ -66,7 +66,8 @@ class FolderStore:
         """A path in the scratch folder."""
         path = self._scratch() / f"{uuid.uuid4().hex}-{name}"
         try:
-            yield path
+            with reporting_full_disk(self.root / name):  # libraries write to it, and name no file in their errors
+                yield path
         finally:
             path.unlink(missing_ok=True)
 
