@@ -67,7 +67,8 @@ class FolderStore:
         path = self._scratch() / f"{uuid.uuid4().hex}-{name}"
         with self._fenced():
             try:
-                yield path
+                with reporting_full_disk(self.root / name):  # libraries write to it, and name no file in their errors
+                    yield path
             finally:
                 path.unlink(missing_ok=True)
 

@@ -47,7 +47,11 @@ class Store(Hashable, Protocol):
         """
 
     def temporary(self, name: str) -> AbstractContextManager[Path]:
-        """A path for a file that is to be `put`; what is there at the end of the context is deleted."""
+        """A path for a file that is to be `put`; what is there at the end of the context is deleted.
+
+        Raises:
+          NoRoom: if the disk is full while the file is written.
+        """
 
     def create(self, key: str, content: bytes) -> bool:
         """Writes an object unless there is one. Returns whether this call wrote it.

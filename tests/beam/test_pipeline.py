@@ -14,23 +14,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUICK_TVL1, numbered_frames, write_video
-from kinetics_prep.dataset.reopen import reopen
 
+from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.beam import stages
 from kinetics_prep.cli import CANNOT_GO_ON, INTERRUPTED, INVALID, OK, TOO_MANY_REFUSED, main
-from kinetics_prep.dataset import plan, shards
-from kinetics_prep.dataset.layout import Layout
+from kinetics_prep.dataset import documents, layout, plan, shards
 from kinetics_prep.dataset.markers import read_marker
-from kinetics_prep.dataset.objects import read_object
-from kinetics_prep.dataset.part import Part
+from kinetics_prep.dataset.objects import read_ledger_row
 from kinetics_prep.flow import ENGINES
 from kinetics_prep.flow.cuda import GPU, TVL1CUDA
 from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.runs import context
 from kinetics_prep.runs.clip import prepare_row
 from kinetics_prep.runs.context import RunContext
+from kinetics_prep.runs.fingerprint import fingerprint
 from kinetics_prep.sources import Fetching
 from kinetics_prep.storage import tables
+from kinetics_prep.storage.folder_store import FolderStore
+from kinetics_prep.storage.lease import hold_lease
 
 QUICK = (
     *("--fps", "5", "--short-side", "32", "--clip-seconds", "1", "--min-seconds", "0.4", "--clips-per-shard", "3"),
@@ -73,11 +74,26 @@ def reference(command, tmp_path_factory) -> Path:
     return output
 
 
-def digests(output: Path) -> dict[str, str]:
+def digests(output: Path) -> dict[str, object]:
     """Everything but the ledger, which says how many seconds each clip took, and where videos were looked for."""
-    names = [path for path in output.rglob("*") if path.is_file() and path.parent.name not in ("ledger", "markers")]
-    told = {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
-    return {name: sha256 for name, sha256 in told.items() if name != "sources.json"}
+    others = ("sources.json", "state.json", "dataset.json")
+    paths = [path for path in output.rglob("*") if path.is_file() and path.parent.name not in ("ledger", "markers")]
+    found = {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {name: sha256 for name, sha256 in found.items() if name not in others} | {"manifest": manifest_of(output)}
+
+
+def manifest_of(output: Path) -> dict[str, object]:
+    """What dataset.json says of all but the ledgers."""
+    content = json.loads((output / "dataset.json").read_text())
+    for split in content["splits"].values():
+        for shard in split["shards"]:
+            del shard["ledger_sha256"]
+    del content["sha256"]
+    return content
+
+
+def planned(output: Path, split: str = "train") -> list[PlanRow]:
+    return list(plan.read(FolderStore(output), layout.plan_key(split)))
 
 
 def ledger(output: Path) -> dict[str, dict]:
@@ -101,7 +117,7 @@ def test_every_row_ends_in_the_ledger_written_or_refused(reference):
 
 def test_shards_hold_the_written_clips_in_the_order_of_the_plan(reference):
     written = {clip_id for clip_id, row in ledger(reference).items() if row["status"] == "written"}
-    expected = [row.clip_id for row in plan.read(Layout(reference).plan("train")) if row.clip_id in written]
+    expected = [row.clip_id for row in planned(reference) if row.clip_id in written]
     for name, module in SHARD_FORMATS.items():
         paths = sorted((reference / name).iterdir())
         assert [record["example/id"] for path in paths for record in module.read_shard(path)] == expected
@@ -217,8 +233,8 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes_and_no_clip_do
     for _ in range(10):
         process = spawn(*slower, "--output", str(output), "--workers", "2")
         kill_after(process, output, moments.randrange(3), moments.uniform(0, 0.4))
-        unfinished += not Layout(output).manifest.exists()
-        for clip_id, spent in committed(Layout(output)).items():
+        unfinished += not (output / "dataset.json").exists()
+        for clip_id, spent in committed(output).items():
             assert seconds.setdefault(clip_id, spent) == spent, f"{clip_id} was done twice"
     process = spawn(*slower, "--output", str(output), "--workers", "2")
     _, said = process.communicate()
@@ -230,10 +246,10 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes_and_no_clip_do
 
 def kill_after(process: subprocess.Popen, output: Path, clips: int, seconds: float) -> None:
     """Kills a run that has committed so many clips more than it found, and then worked on for a moment."""
-    target = len(committed(Layout(output))) + clips
+    target = len(committed(output)) + clips
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(0.5)  # imports
-    while process.poll() is None and len(committed(Layout(output))) < target:
+    while process.poll() is None and len(committed(output)) < target:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.02)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -242,15 +258,15 @@ def kill_after(process: subprocess.Popen, output: Path, clips: int, seconds: flo
     process.communicate()
 
 
-def committed(layout: Layout) -> dict[str, float]:
+def committed(output: Path) -> dict[str, float]:
     """Seconds spent on each clip that is committed: they are never the same twice."""
-    done = {}
-    for path in [*layout.work.glob("*/*/*.written"), *layout.work.glob("*/*/*.refused")]:
+    done, store = {}, FolderStore(output)
+    for entry in list(store.list(".work/objects/")):
         with contextlib.suppress(FileNotFoundError):  # a living run may assemble it meanwhile
-            row, _ = read_object(path)
+            row = read_ledger_row(store, entry.key)
             done[row.clip_id] = row.seconds
-    for marker in layout.output.glob("markers/*.json"):
-        path = layout.output / read_marker(marker)["ledger"]
+    for marker in output.glob("markers/*.json"):
+        path = output / read_marker(store, marker.stem)["ledger"]
         done |= {row["clip_id"]: row["seconds"] for row in tables.read(path, "ledger")}
     return done
 
@@ -294,27 +310,21 @@ def test_retry_takes_up_what_was_refused_and_computes_nothing_twice(command, vid
     assert main(elsewhere) == OK
     assert ledger(output) == before
     assert main([*elsewhere, "--retry", "not_found"]) == OK
-    assert digests(output) == digests(reference)
+    found = sorted(path.name for path in (output / "tfrecord").glob("*refresh*"))
+    assert found == ["train-refresh1-00000-of-00001.tfrecord"]
+    assert records(output) == records(reference)
     for clip_id, row in ledger(output).items():
         assert (row == before[clip_id]) == (before[clip_id]["reason"] != "not_found")
     assert main(["validate", str(output)]) == OK
 
 
-def test_retry_forgets_the_refusals_that_an_earlier_retry_left_behind(command, videos, tmp_path):
-    output = tmp_path / "out"
-    run = [*command, "--clips-per-shard", "20", "--output", str(output)]
-    assert main(run) == OK
-    with pytest.MonkeyPatch.context() as patch:
-        # Killed when all objects stand again and the marker is still there.
-        patch.setattr(Layout, "marker", lambda self, name: self.output / "nowhere" / name)
-        task = Part(str(output), "train", 10, 20, ("tfrecord", "parquet"), "", "")
-        patch.setattr(Part, "is_committed", lambda self, shard: True)
-        with pytest.raises(FileNotFoundError):
-            reopen(task, 0, ("not_found",))
-    before = ledger(output)
-    assert main([*run, "--retry", "unreadable"]) == OK
-    again = {clip_id for clip_id, row in ledger(output).items() if row["seconds"] != before[clip_id]["seconds"]}
-    assert again == {"broken_000000_000001"}
+def records(output: Path) -> dict[str, bytes]:
+    """The record of each clip, in whichever shard."""
+    paths = (output / "tfrecord").iterdir()
+    every = [record for path in paths for record in SHARD_FORMATS["tfrecord"].read_shard(path)]
+    found = {record.text("example/id"): record.to_bytes() for record in every}
+    assert len(found) == len(every)
+    return found
 
 
 def test_a_damaged_clip_object_is_done_again(command, reference, tmp_path):
@@ -323,24 +333,12 @@ def test_a_damaged_clip_object_is_done_again(command, reference, tmp_path):
         # An uncommitted shard, with one of its objects cut short as after a power cut.
         patch.setattr(shards, "assemble", lambda task, shard: False)
         assert main([*command, "--output", str(output)]) == CANNOT_GO_ON
-    objects = sorted((output / ".work").glob("train/*/*.written"))
-    assert objects
-    objects[0].write_bytes(objects[0].read_bytes()[:-9])
+    paths = sorted((output / ".work" / "objects").glob("*/*/*/*"))
+    assert len(paths) == 10
+    for path in paths[:2]:
+        path.write_bytes(path.read_bytes()[:-9])
     assert main([*command, "--output", str(output)]) == OK
     assert digests(output) == digests(reference)
-
-
-def test_assembly_refuses_a_shard_with_a_row_unaccounted_for(reference, tmp_path):
-    from kinetics_prep.errors import IncompleteShard
-
-    content = json.loads((reference / "markers" / "train-00000-of-00004.json").read_text())
-    layout = Layout(tmp_path)
-    layout.plan("train").parent.mkdir()
-    layout.plan("train").write_bytes(Layout(reference).plan("train").read_bytes())
-    task = Part(str(tmp_path), "train", 10, 3, ("tfrecord",), content["recipe"], content["plan_sha256"])
-    with pytest.raises(IncompleteShard, match="3 of 3 rows unaccounted for"):
-        shards.assemble(task, 0)
-    assert not list(tmp_path.glob("tfrecord/*"))
 
 
 def test_two_splits_share_a_folder_and_a_label_map(command, tmp_path):
@@ -382,7 +380,7 @@ def test_a_line_of_the_list_that_is_only_a_wide_space_is_told_of(command, tmp_pa
 
 def test_only_keeps_the_class_ids_of_the_whole_map(command, tmp_path):
     assert main([*command, "--only", "walking", "--output", str(tmp_path / "out")]) == OK
-    indexes = {row.label_index for row in plan.read(Layout(tmp_path / "out").plan("train"))}
+    indexes = {row.label_index for row in planned(tmp_path / "out")}
     assert indexes == {1}
 
 
@@ -511,12 +509,12 @@ def with_rows(command, annotations: Path, output: Path, *more: str) -> list[str]
     return [*changed, "--output", str(output), *more]
 
 
-def test_clips_found_done_are_assembled_and_none_is_settled_again(command, reference, tmp_path, monkeypatch):
+def test_clips_found_done_are_assembled_and_none_is_prepared_again(command, reference, tmp_path, monkeypatch):
     output = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(shards, "assemble", lambda task, shard: False)
         assert main([*command, "--output", str(output)]) == CANNOT_GO_ON
-    before = committed(Layout(output))
+    before = committed(output)
     assert len(before) == 10
     assert main([*command, "--output", str(output), "--workers", "4"]) == OK
     assert {clip_id: row["seconds"] for clip_id, row in ledger(output).items()} == before
@@ -536,7 +534,7 @@ def test_a_second_split_with_fewer_labels_takes_the_folders_class_ids(command, v
     run = with_rows(command, tmp_path / "val.csv", tmp_path / "out")
     run[run.index("--split") + 1] = "val"
     assert main(run) == OK
-    assert [row.label_index for row in plan.read(Layout(tmp_path / "out").plan("val"))] == [1]
+    assert [row.label_index for row in planned(tmp_path / "out", "val")] == [1]
 
 
 def test_a_row_whose_split_cannot_be_read_is_told_of_once(command, tmp_path):
@@ -561,12 +559,10 @@ def test_a_record_whose_id_begins_with_a_dash_can_be_asked_for(reference, capsys
 
 
 def test_two_runs_do_not_write_to_one_folder(command, tmp_path, capsys):
-    fcntl = pytest.importorskip("fcntl")
-    folder = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    assert main([*command, "--output", str(tmp_path)]) == CANNOT_GO_ON
-    os.close(folder)
-    assert "another run is writing" in capsys.readouterr().err
+    with hold_lease(tmp_path, layout.WORK):
+        assert main([*command, "--output", str(tmp_path)]) == CANNOT_GO_ON
+    assert f"another run (process {os.getpid()} on " in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_status_says_what_became_of_each_row_and_which_classes_lost_most(reference, capsys):
@@ -635,15 +631,27 @@ def lose_ledger_row(folder: Path) -> str:
 
 def alter_marker(folder: Path) -> str:
     path = sorted((folder / "markers").iterdir())[1]
-    marker = json.loads(path.read_text())
-    path.write_text(json.dumps(marker | {"recipe": "0" * 16}))
-    return f"says recipe {'0' * 16}, dataset.json {marker['recipe']}"
+    marker = documents.decode(path.read_bytes(), path.name)
+    path.write_bytes(documents.encode(marker | {"recipe": "0" * 16}))
+    return f"says recipe {'0' * 16}, expected {marker['recipe']}"
+
+
+def flip_marker(folder: Path) -> str:
+    path = sorted((folder / "markers").iterdir())[1]
+    path.write_text(path.read_text().replace('"rows": 3', '"rows": 2'))
+    return "is damaged: it does not read back as it was written"
 
 
 def alter_recipe(folder: Path) -> str:
     text = (folder / "recipe.json").read_text()
     (folder / "recipe.json").write_text(text.replace('"pillow": "', '"pillow": "9'))
-    return "its digest is not that of its content"
+    return "recipe.json is damaged: it does not read back as it was written"
+
+
+def alter_sources(folder: Path) -> str:
+    path = folder / "sources.json"
+    path.write_text(path.read_text().replace("videos", "vidios"))
+    return "sources.json is damaged: it does not read back as it was written"
 
 
 def add_ledger(folder: Path) -> str:
@@ -665,7 +673,9 @@ def lose_manifest(folder: Path) -> str:
         add_stranger,
         lose_ledger_row,
         alter_marker,
+        flip_marker,
         alter_recipe,
+        alter_sources,
         add_ledger,
         lose_manifest,
     ],
@@ -726,11 +736,12 @@ def test_pipelines_flow_is_the_same_job(videos, annotations, command, reference,
     assert digests(tmp_path / "out") == digests(reference)
 
 
-def test_settle_can_be_called_in_a_repl(reference, videos, quick_recipe):
-    row = next(row for row in plan.read(Layout(reference).plan("train")) if row.media_id == "video1")
-    workshop = RunContext(quick_recipe, "digest", "{}", Fetching((str(videos),)), os.devnull)
-    settled, record = prepare_row(row, workshop)
-    assert settled.status == "written" and settled.frames == 5 and len(record) == settled.record_bytes
+def test_prepare_row_can_be_called_in_a_repl(reference, videos, quick_recipe):
+    row = next(row for row in planned(reference) if row.media_id == "video1")
+    accepted = frozenset({fingerprint(quick_recipe)})
+    context = RunContext(quick_recipe, "digest", Fetching((str(videos),)), os.devnull, accepted)
+    ledger_row, record = prepare_row(row, context)
+    assert ledger_row.status == "written" and ledger_row.frames == 5 and len(record) == ledger_row.record_bytes
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,6 +1,7 @@
 """The stages, each by itself, on a real runner: which shards, which rows, how many clips at a time."""
 
 import threading
+import uuid
 
 import apache_beam as beam
 import pytest
@@ -14,9 +15,11 @@ from conftest import write_video
 from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.beam import runners, stages
 from kinetics_prep.beam.stages import EachClip, assemble_shard, pending_shards, repair_shard
-from kinetics_prep.dataset import objects
-from kinetics_prep.errors import BadOption, IncompleteShard
+from kinetics_prep.dataset import objects, state
+from kinetics_prep.dataset.door import OpenFolder
+from kinetics_prep.errors import BadOption, IncompleteShard, OtherTools
 from kinetics_prep.runs.context import RunContext
+from kinetics_prep.runs.fingerprint import fingerprint
 from kinetics_prep.runs.prepare import PrepareRun
 from kinetics_prep.sources import Fetching
 
@@ -40,6 +43,11 @@ class Counting:
         return element * 10
 
 
+def each_clip(call, workers: int) -> EachClip:
+    """The stage's DoFn, of a run of its own."""
+    return EachClip(call, workers, uuid.uuid4().hex)
+
+
 def flow_through(function: EachClip, count: int) -> list[int]:
     """Hands elements to a DoFn as a runner does, and notes how many were handed in and are not done."""
     function.setup()
@@ -58,7 +66,7 @@ def flow_through(function: EachClip, count: int) -> list[int]:
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_no_more_than_two_clips_a_thread_are_in_flight_and_none_is_lost(workers):
     call = Counting(workers)
-    assert sorted(flow_through(EachClip(call, workers), 40)) == [10 * k for k in range(40)]
+    assert sorted(flow_through(each_clip(call, workers), 40)) == [10 * k for k in range(40)]
     assert call.most <= workers
     assert call.most_waiting <= 2 * workers
 
@@ -71,11 +79,11 @@ def test_all_threads_work_at_once():
             barrier.wait()  # breaks, after its time, unless three come together
             return super().__call__(element)
 
-    assert sorted(flow_through(EachClip(Meeting(3), 3), 6)) == [0, 10, 20, 30, 40, 50]
+    assert sorted(flow_through(each_clip(Meeting(3), 3), 6)) == [0, 10, 20, 30, 40, 50]
 
 
 def test_results_come_before_the_bundle_ends():
-    function = EachClip(Counting(1), 1)
+    function = each_clip(Counting(1), 1)
     function.setup()
     function.start_bundle()
     early = [result for element in range(10) for result in function.process(element)]
@@ -92,7 +100,7 @@ def test_an_error_in_one_clip_stops_the_bundle():
             raise ZeroDivisionError("of element 3")
         return element
 
-    function = EachClip(fail, 2)
+    function = each_clip(fail, 2)
     function.setup()
     function.start_bundle()
     with pytest.raises(ZeroDivisionError, match="of element 3"):
@@ -104,8 +112,45 @@ def test_an_error_in_one_clip_stops_the_bundle():
 
 def test_elements_pass_through_a_real_runner():
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        doubled = pipeline | beam.Create(range(25)) | beam.ParDo(EachClip(lambda element: 2 * element, 2))
+        doubled = pipeline | beam.Create(range(25)) | beam.ParDo(each_clip(lambda element: 2 * element, 2))
         assert_that(doubled, equal_to([2 * k for k in range(25)]))
+
+
+def test_bundles_of_one_process_share_the_threads():
+    """Beam's local runner has many bundles at a time, each with a DoFn of its own; it once was `workers` for each."""
+    bundles, workers = 6, 2
+    call, begins = Counting(workers), threading.Barrier(6, timeout=20)
+    first = each_clip(call, workers)
+    results: list[int] = []
+
+    def bundle(number: int) -> None:
+        function = EachClip(call, workers, first._run_id)
+        begins.wait()
+        results.extend(flow_through(function, 10))
+
+    threads = [threading.Thread(target=bundle, args=(number,)) for number in range(bundles)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == sorted(bundles * [10 * k for k in range(10)])
+    assert call.most == workers
+
+
+def test_two_runs_in_one_process_have_threads_of_their_own():
+    one, other = each_clip(Counting(1), 1), each_clip(Counting(3), 3)
+    flow_through(one, 3)
+    flow_through(other, 3)
+    assert (one._pool._max_workers, other._pool._max_workers) == (1, 3)
+
+
+def test_what_the_check_raises_stops_the_pipeline_before_any_clip():
+    def check():
+        raise OtherTools("give other bytes")
+
+    function = EachClip(lambda element: pytest.fail("it was prepared"), 1, "run", check)
+    with pytest.raises(OtherTools, match="give other bytes"):
+        function.setup()
 
 
 # Shards and rows --------------------------------------------------------------------------------
@@ -117,23 +162,34 @@ def dataset(tmp_path):
 
 
 def run_of(dataset, videos="/no/such/folder", recipe=RECIPE) -> PrepareRun:
-    context = RunContext(recipe, dataset.part.recipe, "{}", Fetching((str(videos),)), str(dataset.layout.scratch))
-    return PrepareRun(dataset.layout, (dataset.part,), context, LabelMap(("running", "walking")), ())
+    accepted = frozenset({fingerprint(recipe)})
+    context = RunContext(
+        recipe, dataset.part.recipe, Fetching((str(videos),)), str(dataset.folder / "videos"), accepted
+    )
+    folder = OpenFolder(dataset.store, state.read(dataset.store))
+    return PrepareRun(folder, (dataset.part,), (), context, LabelMap(("running", "walking")), ())
 
 
 def test_pending_are_the_shards_without_a_marker(dataset):
-    assert list(pending_shards(run_of(dataset))) == [("train", 0), ("train", 1)]
+    assert list(pending_shards(run_of(dataset))) == [("train", 0, ()), ("train", 1, ())]
+    dataset.write(dataset.rows_in(1)[0])
+    keys = (".work/objects/000001/train/00001/00000",)
+    assert list(pending_shards(run_of(dataset))) == [("train", 0, ()), ("train", 1, keys)]
     for planned in dataset.rows_in(0):
         dataset.write(planned)
     assemble_shard({"train": dataset.part}, "train", 0)
-    assert list(pending_shards(run_of(dataset))) == [("train", 1)]
+    assert list(pending_shards(run_of(dataset))) == [("train", 1, keys)]
 
 
-def test_repair_shard_are_those_without_a_sound_object(dataset):
+def keys_of(dataset, shard: int) -> tuple[str, ...]:
+    return tuple(sorted(objects.existing_objects(dataset.part, shard)))
+
+
+def test_rows_to_prepare_are_those_without_a_sound_object(dataset):
     dataset.write(dataset.rows[0])
     dataset.write(dataset.rows[1])
-    objects.find_object(dataset.part, dataset.rows[1]).write_bytes(b"damaged")
-    rows = repair_shard({"train": dataset.part}, "train", 0)
+    dataset.path(dataset.part.object_key(dataset.rows[1])).write_bytes(b"damaged")
+    rows = repair_shard({"train": dataset.part}, "train", 0, keys_of(dataset, 0))
     assert rows == [("train", dataset.rows[1]), ("train", dataset.rows[2])]
     assert not dataset.part.is_committed(0)
 
@@ -141,7 +197,7 @@ def test_repair_shard_are_those_without_a_sound_object(dataset):
 def test_a_shard_that_lacks_no_row_is_assembled_and_gives_none(dataset):
     for planned in dataset.rows_in(1):
         dataset.write(planned)
-    assert repair_shard({"train": dataset.part}, "train", 1) == []
+    assert repair_shard({"train": dataset.part}, "train", 1, keys_of(dataset, 1)) == []
     assert dataset.part.is_committed(1)
 
 

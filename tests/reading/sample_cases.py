@@ -1,10 +1,12 @@
 """What the tests of reading share: samples made a second way, from whole records with NumPy and Pillow, and damage."""
 
-import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from kinetics_prep.dataset import documents
 from kinetics_prep.reading.clips import ClipIndex
 from kinetics_prep.reading.order import Once, Order
 from kinetics_prep.reading.prefetch import Batch, Prefetcher
@@ -97,8 +99,18 @@ def rewrite(clips: ClipIndex, **changes) -> ClipIndex:
     path, module = clips[0].path, SHARD_FORMATS[clips.format]
     records = [Record(record.features | changes) for record in module.read_shard(path)]
     offsets = module.write_shard(path, records)
-    manifest = json.loads((clips.folder / "dataset.json").read_text())
+    manifest = read_manifest(clips.folder)
     described = manifest["splits"]["train"]["shards"][0]["files"][clips.format]
     described |= {"bytes": path.stat().st_size, "offsets": offsets}
-    (clips.folder / "dataset.json").write_text(json.dumps(manifest))
+    write_manifest(clips.folder, manifest)
     return ClipIndex.open(clips.folder, "train", clips.format)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The content of dataset.json."""
+    return documents.decode((folder / "dataset.json").read_bytes(), "dataset.json")
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Writes other content to dataset.json, under a checksum that fits: it was not damaged, but forged."""
+    (folder / "dataset.json").write_bytes(documents.encode(content))

@@ -3,7 +3,6 @@
 import copy as copying
 import functools
 import itertools
-import json
 import math
 import shutil
 from fractions import Fraction
@@ -11,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from prepared import LABELS, RECIPE, copy, folder, make
-from sample_cases import damage, rewrite
+from sample_cases import damage, read_manifest, rewrite, write_manifest
 
 from kinetics_prep import cli, sample
 from kinetics_prep.dataset import ledger
@@ -71,9 +70,9 @@ def test_a_split_that_is_not_there_is_refused():
 
 def test_a_split_that_is_not_finished_is_refused(tmp_path):
     begun = copy(tmp_path)
-    content = json.loads((begun / "dataset.json").read_text())
+    content = read_manifest(begun)
     del content["splits"]["val"]
-    (begun / "dataset.json").write_text(json.dumps(content))
+    write_manifest(begun, content)
     assert len(ClipIndex.open(begun, "train")) == 5
     with pytest.raises(IncompleteShard, match="split val of .* is not finished; give its `kinetics-prep flow`"):
         ClipIndex.open(begun, "val")
@@ -175,11 +174,8 @@ def test_a_damaged_manifest_is_an_error_in_words(tmp_path, damage):
     text = bytearray(path.read_bytes())
     text[chance.integers(len(text))] ^= 1 << chance.integers(7)
     path.write_bytes(bytes(text))
-    try:
-        clips = ClipIndex.open(damaged, "train")
-    except RunError:
-        return
-    assert len(clips) == 5
+    with pytest.raises(RunError, match="dataset.json"):
+        ClipIndex.open(damaged, "train")
 
 
 WRONG_VALUES = (KeyError, None, -1, "x", [], 10**30)
@@ -196,7 +192,7 @@ def places_in(node, path=()):
 
 def test_a_manifest_with_another_value_at_any_place_is_an_error_in_words(tmp_path):
     damaged = copy(tmp_path)
-    whole = json.loads((damaged / "dataset.json").read_text())
+    whole = read_manifest(damaged)
     places = [("recipe", name) for name in ("fps", "short_side", "quantizer", "bound_px", "formats")]
     places += list(places_in(whole["splits"]["train"]["shards"][0], ("splits", "train", "shards", 0)))
     assert len(places) > 15
@@ -208,7 +204,7 @@ def test_a_manifest_with_another_value_at_any_place_is_an_error_in_words(tmp_pat
             del node[last]
         else:
             node[last] = value
-        (damaged / "dataset.json").write_text(json.dumps(content))
+        write_manifest(damaged, content)
         for name in SHARD_FORMATS:
             try:
                 clips = ClipIndex.open(damaged, "train", name)
@@ -233,28 +229,28 @@ def test_a_manifest_with_another_value_at_any_place_is_an_error_in_words(tmp_pat
 )
 def test_an_impossible_recipe_is_refused(tmp_path, change, message):
     damaged = copy(tmp_path)
-    content = json.loads((damaged / "dataset.json").read_text())
+    content = read_manifest(damaged)
     content["recipe"] |= change
-    (damaged / "dataset.json").write_text(json.dumps(content))
+    write_manifest(damaged, content)
     with pytest.raises(CorruptShard, match=message):
         ClipIndex.open(damaged, "train")
 
 
 def test_settings_that_readers_do_not_need_are_ignored(tmp_path):
     changed = copy(tmp_path)
-    content = json.loads((changed / "dataset.json").read_text())
+    content = read_manifest(changed)
     content["recipe"] |= {"engine": "tvl9", "later": [1, 2]}
     content["recipe"]["formats"].append("arrow")
-    (changed / "dataset.json").write_text(json.dumps(content))
+    write_manifest(changed, content)
     assert len(ClipIndex.open(changed, "train")) == 5
 
 
 @pytest.mark.parametrize("offset", [-1, 10**9, 10**30])
 def test_an_offset_outside_the_file_is_refused(tmp_path, offset):
     damaged = copy(tmp_path)
-    content = json.loads((damaged / "dataset.json").read_text())
+    content = read_manifest(damaged)
     content["splits"]["train"]["shards"][0]["files"]["tfrecord"]["offsets"][1] = offset
-    (damaged / "dataset.json").write_text(json.dumps(content))
+    write_manifest(damaged, content)
     with pytest.raises(CorruptShard, match="or dataset.json where it is stored|is not a manifest"):
         ClipIndex.open(damaged, "train")
 

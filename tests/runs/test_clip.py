@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from fractions import Fraction
 
 import cv2
@@ -14,15 +15,18 @@ import kinetics_prep
 from kinetics_prep import flow
 from kinetics_prep.annotations.annotation import Annotation
 from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
-from kinetics_prep.dataset import objects
+from kinetics_prep.dataset import layout, objects, recipe_file, tools
 from kinetics_prep.dataset.part import Part
+from kinetics_prep.dataset.purged import Purged
 from kinetics_prep.dataset.recipe import Recipe
+from kinetics_prep.errors import OtherTools
 from kinetics_prep.media import quantize
 from kinetics_prep.media.clip import Video
 from kinetics_prep.records.record import Record
 from kinetics_prep.runs import clip as clip_run
 from kinetics_prep.runs.clip import is_trimmed, longest_seconds, prepare_and_commit, prepare_clip, prepare_row
 from kinetics_prep.runs.context import RunContext
+from kinetics_prep.runs.fingerprint import fingerprint
 from kinetics_prep.sources import Fetching
 
 
@@ -40,8 +44,10 @@ def row(media_id="colours", start=0.0, end=1.0, **changes) -> PlannedRow:
     return dataclasses.replace(known, **changes)
 
 
-def context(videos, recipe: Recipe = RECIPE) -> RunContext:
-    return RunContext(recipe, "0123456789abcdef", '{"ffmpeg": "7"}', Fetching((str(videos),)), str(videos / "scratch"))
+def context(videos, recipe: Recipe = RECIPE, **changes) -> RunContext:
+    accepted = frozenset({fingerprint(recipe)})
+    known = RunContext(recipe, "0123456789abcdef", Fetching((str(videos),)), str(videos / "scratch"), accepted)
+    return dataclasses.replace(known, **changes)
 
 
 def flow_of(frames: np.ndarray, k: int) -> np.ndarray:
@@ -112,7 +118,9 @@ def test_the_ledger_says_what_the_record_holds(videos):
     assert ledger_row.source_sha256 == hashlib.sha256((videos / "colours.mp4").read_bytes()).hexdigest()
     assert ledger_row.source_bytes == (videos / "colours.mp4").stat().st_size
     assert (ledger_row.source, ledger_row.source_kind) == ("colours.mp4", "folder")
-    assert (ledger_row.recipe, ledger_row.versions) == ("0123456789abcdef", '{"ffmpeg": "7"}')
+    assert (ledger_row.recipe, ledger_row.fingerprint) == ("0123456789abcdef", fingerprint(RECIPE))
+    versions = json.loads(ledger_row.versions)
+    assert versions == {"kinetics-prep": kinetics_prep.__version__} | tools.versions(RECIPE)
     assert ledger_row.engine.startswith("tvl1: version")
     assert ledger_row.taken_as_trimmed is False and ledger_row.ends_early is False and ledger_row.notes is None
     spent = (ledger_row.seconds_fetch, ledger_row.seconds_decode, ledger_row.seconds_flow, ledger_row.seconds_encode)
@@ -230,13 +238,14 @@ def part(tmp_path) -> Part:
 def test_a_row_is_committed_once_and_its_shard_after_the_last(part, videos):
     ours = context(videos)
     prepare_and_commit(row(), part, ours)
-    first = part.object(row(), "written").stat().st_ino
+    key = part.object_key(row())
+    first = (part.store.root / key).stat().st_ino
     prepare_and_commit(row(), part, ours)
-    assert part.object(row(), "written").stat().st_ino == first
+    assert (part.store.root / key).stat().st_ino == first
     assert not part.is_committed(0)
     prepare_and_commit(row("gone", index=1), part, ours)
     assert part.is_committed(0)
-    assert not part.layout.objects("train", 0).exists()
+    assert list(part.store.list(layout.objects_prefix(1))) == []
 
 
 def test_a_clip_whose_shard_is_committed_already_is_not_prepared_again(part, videos, monkeypatch):
@@ -245,7 +254,21 @@ def test_a_clip_whose_shard_is_committed_already_is_not_prepared_again(part, vid
         prepare_and_commit(planned, part, context(videos))
     monkeypatch.setattr(clip_run, "prepare_row", lambda *arguments: pytest.fail("it was prepared once more"))
     prepare_and_commit(row(), part, context(videos))
-    assert objects.find_object(part, row()) is None
+    assert objects.existing_objects(part, 0) == frozenset()
+
+
+def test_a_clip_that_was_taken_out_is_not_prepared_again(videos, monkeypatch):
+    taken_out = Purged({"colours": "asked for by its maker"})
+    monkeypatch.setattr(clip_run, "_prepare", lambda *arguments: pytest.fail("it was prepared"))
+    ledger_row, data = prepare_row(row(), context(videos, purged=taken_out))
+    assert (ledger_row.status, ledger_row.reason, data) == ("refused", "purged", None)
+    assert ledger_row.message == "asked for by its maker"
+
+
+def test_a_row_is_not_prepared_with_other_tools(part, videos, monkeypatch):
+    monkeypatch.setattr(clip_run, "prepare_row", lambda *arguments: pytest.fail("it was prepared"))
+    with pytest.raises(OtherTools, match="give other bytes"):
+        prepare_and_commit(row(), part, context(videos, fingerprints=frozenset({"0" * 64})))
 
 
 # In a REPL --------------------------------------------------------------------------------------
@@ -262,10 +285,8 @@ def test_one_call_prepares_a_clip_of_a_file_as_the_pipeline_does(videos):
 
 
 def test_a_clip_of_a_file_says_how_it_was_made(videos):
-    from kinetics_prep.dataset import recipe_file, tools
-
     record = prepare_clip(videos / "colours.mp4", recipe=RECIPE)
-    assert record["kinetics_prep/recipe"] == recipe_file.digest(RECIPE, tools.versions(RECIPE))
+    assert record["kinetics_prep/recipe"] == recipe_file.digest(RECIPE)
     assert record["kinetics_prep/engine"] == f"tvl1: {flow.engine('tvl1').version()}"
     assert (record["clip/data_path"], record["clip/media_id"]) == ("colours.mp4", "colours")
 

@@ -1,5 +1,6 @@
 """What a run shares, what the user may ask for, how long each step took, how many clips at a time."""
 
+import json
 import os
 import pickle
 import threading
@@ -11,11 +12,12 @@ import pytest
 from kinetics_prep import flow
 from kinetics_prep.annotations.selection import Selection
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.errors import REASONS, RETRYABLE, BadOption
+from kinetics_prep.errors import REASONS, RETRYABLE, BadOption, OtherTools
 from kinetics_prep.flow import Hardware
 from kinetics_prep.runs import context as contexts
 from kinetics_prep.runs import stopwatch as stopwatches
 from kinetics_prep.runs.context import RunContext
+from kinetics_prep.runs.fingerprint import fingerprint
 from kinetics_prep.runs.job import Job, Resumption, check_gpu, check_retryable
 from kinetics_prep.runs.stopwatch import Stopwatch
 from kinetics_prep.runs.workers import worker_count
@@ -26,7 +28,9 @@ RECIPE = Recipe("tvl1", fps=Fraction(5))
 
 def context(folder: Path) -> RunContext:
     (folder / "a.mp4").touch()
-    return RunContext(RECIPE, "digest", "{}", Fetching((str(folder),)), str(folder / "scratch"))
+    return RunContext(
+        RECIPE, "digest", Fetching((str(folder),)), str(folder / "scratch"), frozenset({fingerprint(RECIPE)})
+    )
 
 
 # The context ------------------------------------------------------------------------------------
@@ -72,6 +76,21 @@ def test_a_context_crosses_processes_without_what_is_open(tmp_path):
     ours = context(tmp_path)
     assert ours.sources and ours.engine
     assert len(pickle.dumps(ours)) < 5_000
+
+
+def test_a_context_says_what_makes_its_records(tmp_path):
+    ours = context(tmp_path)
+    assert ours.fingerprint == fingerprint(RECIPE)
+    assert json.loads(ours.versions).keys() >= {"kinetics-prep", "ffmpeg", "engine"}
+    ours.expect_tools()
+
+
+def test_a_process_with_other_tools_is_refused_in_words(tmp_path):
+    import dataclasses
+
+    other = dataclasses.replace(context(tmp_path), fingerprints=frozenset({"0" * 64, "1" * 64}))
+    with pytest.raises(OtherTools, match="give other bytes than those that started this run: .*ffmpeg"):
+        other.expect_tools()
 
 
 # Jobs -------------------------------------------------------------------------------------------
