@@ -27,7 +27,7 @@ from kinetics_prep.records import SHARD_FORMATS
 from kinetics_prep.runs import context
 from kinetics_prep.runs.clip import prepare_row
 from kinetics_prep.runs.context import RunContext
-from kinetics_prep.runs.fingerprint import fingerprint
+from kinetics_prep.runs.fingerprint import _fingerprint, fingerprint
 from kinetics_prep.sources import Fetching
 from kinetics_prep.storage import tables
 from kinetics_prep.storage.folder_store import FolderStore
@@ -146,6 +146,10 @@ def test_json_annotations_are_told_by_their_content_and_give_the_same_clips(
     assert "--dataset csv: expected one of activitynet-json" in capsys.readouterr().err
 
 
+LAUNCHES_BEFORE_CLIPS = 4 + 2 + 4
+"""To try the GPU for the fingerprint, to compute that, and to try the GPU for the clips."""
+
+
 @pytest.fixture
 def emulated_gpu(monkeypatch):
     """Where one runs `tvl1-cuda`, a GPU that fails at the seventh clip or so."""
@@ -154,7 +158,7 @@ def emulated_gpu(monkeypatch):
 
     if missing := cuda_on_cpu.missing():
         pytest.skip(missing)
-    gpu = cuda_on_cpu.EmulatedGPU(fails_at=4 + 6 * 2)
+    gpu = cuda_on_cpu.EmulatedGPU(fails_at=LAUNCHES_BEFORE_CLIPS + 6 * 2)
 
     class Engine(TVL1CUDA):
         def __init__(self, hardware):
@@ -166,8 +170,10 @@ def emulated_gpu(monkeypatch):
 
     monkeypatch.setitem(ENGINES, "tvl1-cuda", Engine)
     context._engine.cache_clear()
+    _fingerprint.cache_clear()
     yield gpu
     context._engine.cache_clear()
+    _fingerprint.cache_clear()
 
 
 def test_a_gpu_writes_the_bytes_of_the_cpu_even_if_it_fails(command, reference, emulated_gpu, tmp_path, capsys):
@@ -176,7 +182,7 @@ def test_a_gpu_writes_the_bytes_of_the_cpu_even_if_it_fails(command, reference, 
     assert digests(tmp_path / "out") == digests(reference)
     rows = [row for row in ledger(tmp_path / "out").values() if row["status"] == "written"]
     assert {row["engine"] for row in rows} == {"tvl1-cuda: version 1"}
-    assert emulated_gpu.launches == 4 + 6 * 2 + 1
+    assert emulated_gpu.launches == LAUNCHES_BEFORE_CLIPS + 6 * 2 + 1
     noted = [row["notes"] for row in rows if "GPU" in (row["notes"] or "")]
     assert len(noted) == 1 and noted[0].endswith("flow from frame 0 on by tvl1 on the CPU")
 
@@ -604,12 +610,12 @@ def damage_shard(folder: Path) -> str:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    return "checksum is not the one in dataset.json"
+    return "checksum is not the recorded one"
 
 
 def remove_shard(folder: Path) -> str:
     sorted((folder / "parquet").iterdir())[0].unlink()
-    return "No such file"
+    return "parquet: is missing"
 
 
 def swap_labels(folder: Path) -> str:
@@ -619,7 +625,7 @@ def swap_labels(folder: Path) -> str:
 
 def add_stranger(folder: Path) -> str:
     (folder / "tfrecord" / "train-00009-of-00004.tfrecord").write_bytes(b"")
-    return "is not in dataset.json"
+    return "is not a file of this data set"
 
 
 def lose_ledger_row(folder: Path) -> str:
@@ -645,23 +651,23 @@ def flip_marker(folder: Path) -> str:
 def alter_recipe(folder: Path) -> str:
     text = (folder / "recipe.json").read_text()
     (folder / "recipe.json").write_text(text.replace('"pillow": "', '"pillow": "9'))
-    return "recipe.json is damaged: it does not read back as it was written"
+    return "recipe.json: is damaged: it does not read back as it was written"
 
 
 def alter_sources(folder: Path) -> str:
     path = folder / "sources.json"
     path.write_text(path.read_text().replace("videos", "vidios"))
-    return "sources.json is damaged: it does not read back as it was written"
+    return "sources.json: is damaged: it does not read back as it was written"
 
 
 def add_ledger(folder: Path) -> str:
     shutil.copy(sorted((folder / "ledger").iterdir())[0], folder / "ledger" / "train-00009-of-00004.parquet")
-    return "ledger/train-00009-of-00004.parquet: is not in dataset.json"
+    return "ledger/train-00009-of-00004.parquet: is not a file of this data set"
 
 
 def lose_manifest(folder: Path) -> str:
     (folder / "dataset.json").unlink()
-    return "holds no dataset.json"
+    return "dataset.json: is missing"
 
 
 @pytest.mark.parametrize(

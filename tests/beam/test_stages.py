@@ -166,7 +166,7 @@ def run_of(dataset, videos="/no/such/folder", recipe=RECIPE) -> PrepareRun:
     context = RunContext(
         recipe, dataset.part.recipe, Fetching((str(videos),)), str(dataset.folder / "videos"), accepted
     )
-    folder = OpenFolder(dataset.store, state.read(dataset.store))
+    folder = OpenFolder(dataset.store, state.read(dataset.store), dataset.folder / "downloads")
     return PrepareRun(folder, (dataset.part,), (), context, LabelMap(("running", "walking")), ())
 
 
