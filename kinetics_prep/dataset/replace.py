@@ -1,6 +1,6 @@
 """Replacing many files of a folder at once: all of them, or none, whenever the run is killed.
 
-    store.put(staged("labels.txt"), ...)          new files are built below .work/new/ under the keys that they will have
+    store.put(staged("labels.txt"), ...)          new files are built below .work/new/, under the keys they will have
     state = commit(store, state, new_state, moves, deletes)
     state = finish(store)                         moves and deletes; any command does so first if a run was killed here
 
@@ -30,9 +30,10 @@ def staged(key: str) -> str:
 
 
 def clear(store: Store) -> None:
-    """Deletes new files that a killed run left before it committed them."""
+    """Deletes new files that a killed run left before it committed them, and a list that is done or counts no more."""
     for entry in list(store.list(_NEW)):
         store.delete(entry.key)
+    store.delete(_LIST)
 
 
 def commit(store: Store, state: State, new_state: State, moves: Sequence[str], deletes: Iterable[str]) -> State:
@@ -61,9 +62,12 @@ def finish(store: Store) -> State:
       CorruptShard: if the list of what is to be done is damaged.
     """
     new_state, moves, deletes = _read_list(store)
-    store.delete(layout.MANIFEST)
+    waiting = {entry.key: entry.bytes for entry in store.list(_NEW)}  # an earlier run has moved the others
+    if layout.MANIFEST not in moves or staged(layout.MANIFEST) in waiting:  # else it is the new one, moved last
+        store.delete(layout.MANIFEST)
     for key in [key for key in moves if key != layout.MANIFEST] + [key for key in moves if key == layout.MANIFEST]:
-        _move(store, key)
+        if (size_bytes := waiting.pop(staged(key), None)) is not None:
+            _move(store, key, size_bytes)
     for key in deletes:
         store.delete(key)
     states.write(store, new_state)
@@ -71,12 +75,12 @@ def finish(store: Store) -> State:
     return new_state
 
 
-def _move(store: Store, key: str) -> None:
-    try:
+def _move(store: Store, key: str, size_bytes: int) -> None:
+    if size_bytes:
         with store.local(staged(key)) as path:
             store.put(key, path)
-    except (FileNotFoundError, NotADirectoryError):
-        pass  # an earlier run has moved it
+    else:  # the label map of an unlabelled set; the store takes an empty file for a name that is only taken
+        store.put(key, b"")
     store.delete(staged(key))
 
 
@@ -92,4 +96,4 @@ def _read_list(store: Store) -> tuple[State, list[str], list[str]]:
 
 
 def _is_plain(key: Any) -> bool:
-    return bool(key) and not key.startswith("/") and ".." not in key.split("/")
+    return bool(key) and key.isprintable() and not key.startswith("/") and ".." not in key.split("/")

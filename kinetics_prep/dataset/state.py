@@ -83,8 +83,8 @@ class State:
     """How many were begun."""
     search: Search | None = None
     change: Mapping[str, Any] | None = None
-    """What `convert` or another command that replaces files is doing: its `kind`, its settings, and `is_moving`: whether
-    new files take their places. Before that they are only built, and nothing has changed for anybody else."""
+    """What `convert` or another command that replaces files is doing: its `kind`, its settings, and `is_moving`:
+    whether new files take their places. Before that they are only built, and nothing has changed for anybody else."""
     is_complete: bool = False
 
     @property
