@@ -25,6 +25,13 @@ class ShardFormat(Protocol):
           CorruptShard: if the file does not read back as written.
         """
 
+    def read_places(self, path: Path, places: Iterable[int]) -> Iterator[Record]:
+        """Yields the records at some places of a file, as `write_shard` returned them, and reads no others.
+
+        Raises:
+          CorruptShard: if there are none, or they do not read back as written.
+        """
+
 
 SHARD_FORMATS: dict[str, ShardFormat] = {
     "tfrecord": tfrecord,
