@@ -65,10 +65,11 @@ class FolderStore:
     def temporary(self, name: str) -> Iterator[Path]:
         """A path in the scratch folder."""
         path = self._scratch() / f"{uuid.uuid4().hex}-{name}"
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+        with self._fenced():
+            try:
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
 
     def create(self, key: str, content: bytes) -> bool:
         """Writes an object unless there is one. Returns whether this call wrote it."""
@@ -83,12 +84,12 @@ class FolderStore:
         """Writes an object, or replaces it."""
         path = self._path(key)
         with reporting_full_disk(path), self._fenced(), contextlib.ExitStack() as stack:
-            if isinstance(content, bytes):
-                temporary = stack.enter_context(self.temporary(path.name))
-                _write(temporary, content)
-            else:
+            if isinstance(content, Path) and content.parent == self._scratch():
                 temporary = content
                 sync(temporary)
+            else:
+                temporary = stack.enter_context(self.temporary(path.name))
+                _write(temporary, content) if isinstance(content, bytes) else _link_or_copy(content, temporary)
             _place(temporary, path, _replace)
 
     def delete(self, key: str) -> None:
@@ -98,7 +99,7 @@ class FolderStore:
             try:
                 os.rename(path, temporary)
             except FileNotFoundError:
-                if path.exists():  # then it is the scratch folder that is not there
+                if not self._scratch().is_dir():
                     raise
                 return
         _remove_empty_parents(path.parent, self.root)
@@ -127,7 +128,7 @@ class FolderStore:
 
 def _entries(folder: Path, prefix: str) -> Iterator[Entry]:
     try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        found = sorted(os.scandir(folder), key=_place_in_keys)
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in found:
@@ -136,6 +137,11 @@ def _entries(folder: Path, prefix: str) -> Iterator[Entry]:
         elif entry.is_file():
             with contextlib.suppress(FileNotFoundError):
                 yield Entry(f"{prefix}{entry.name}", entry.stat().st_size)
+
+
+def _place_in_keys(entry: os.DirEntry[str]) -> str:
+    """Sorts a folder with its files' keys: "train-refresh1/0" comes before "train/0"."""
+    return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 
 def _has_content(path: Path) -> bool:
@@ -152,10 +158,34 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def _link_or_copy(source: Path, temporary: Path) -> None:
+    """Has a temporary file hold what a file elsewhere holds."""
+    sync(source)
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno not in (*_NO_LINKS, errno.EXDEV):
+            raise
+        shutil.copyfile(source, temporary)
+        sync(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, also while others remove the empty ones among them."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError):
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
+
+
 def _place(temporary: Path, path: Path, give_name: Callable[[Path, Path], bool]) -> bool:
     """Gives a temporary file its name, and flushes the folder that holds it. Returns what `give_name` returns."""
     for attempt in range(_ATTEMPTS):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             is_mine = give_name(temporary, path)
         except FileNotFoundError:

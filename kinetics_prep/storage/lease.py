@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kinetics_prep.errors import FolderInUse
-from kinetics_prep.storage.folder_store import FolderStore, remove_scratch
+from kinetics_prep.storage.folder_store import FolderStore, make_folder, remove_scratch
 
 BEAT_SECONDS = 30.0
 """Between two beats of a holder."""
@@ -119,7 +119,7 @@ class LeaseFolder:
           FolderInUse: if a live run holds it.
         """
         while True:
-            self.store.scratch.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]  # it is a writer's
+            make_folder(self.scratches / self.holder.token)
             dead = self._dead_leases()
             number = 1 + max(dead, default=0)
             try:

@@ -61,7 +61,7 @@ class Store(Hashable, Protocol):
         """Writes an object, or replaces it.
 
         Args:
-          content: bytes, or a file under a path of `temporary`, which it may move.
+          content: bytes, or a file: one under a path of `temporary` is moved, another one stays where it is.
 
         Raises:
           FolderInUse: if another process has taken the lease over.
