@@ -80,9 +80,7 @@ def test_nothing_has_changed_until_it_is_decided(tmp_path):
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_whatever_write_a_change_is_killed_at_it_is_whole_in_the_end_or_was_not_begun(
-    has_links, tmp_path, monkeypatch
-):
+def test_whatever_write_a_change_is_killed_at_it_is_whole_in_the_end_or_was_not_begun(has_links, tmp_path, monkeypatch):
     if not has_links:
 
         def link(source, target):
