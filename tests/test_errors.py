@@ -30,6 +30,6 @@ def test_the_readme_explains_every_reason_and_no_other():
 
 
 def test_what_stands_in_the_annotations_cannot_be_tried_again():
-    assert set(REASONS) - set(RETRYABLE) == {"malformed_row", "duplicate_row", "unknown_label"}
+    assert set(REASONS) - set(RETRYABLE) == {"malformed_row", "duplicate_row", "unknown_label", "purged"}
     assert set(PASSING) <= set(OF_FETCHING) and set(REASONS) - set(OF_FETCHING) >= {"unreadable", "too_short"}
     assert {"network", "truncated", "rate_limited", "bot_check", "forbidden"} <= set(PASSING) <= set(RETRYABLE)
