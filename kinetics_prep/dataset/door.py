@@ -16,8 +16,11 @@ from typing import Any
 from kinetics_prep.dataset import layout, markers, recipe_file, replace, search, survey
 from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.adopt import adopt, state_of_format_1
+from kinetics_prep.dataset.markers import committed_shards
 from kinetics_prep.dataset.objects import remove_objects
-from kinetics_prep.dataset.state import State
+from kinetics_prep.dataset.part import list_parts
+from kinetics_prep.dataset.staging import Staging
+from kinetics_prep.dataset.state import CLOSES, MAY_FOLLOW, REFUSES, State
 from kinetics_prep.errors import BadOption, CorruptShard, ForeignFolder
 from kinetics_prep.storage.folder_store import FolderStore
 from kinetics_prep.storage.lease import hold_lease
@@ -110,17 +113,37 @@ def enter(store: FolderStore, change: Mapping[str, Any] | None) -> OpenFolder:
     return _enter(OpenFolder(store, State(), downloads), change)
 
 
-def open_for_reading(output: Path) -> tuple[FolderStore, State]:
+def open_for_reading(output: Path) -> tuple[Store, State]:
     """The store and the state of a folder, which others may write to meanwhile.
+
+    While new files take their places, it is the folder as it will be then.
 
     Raises:
       CorruptShard: if nothing was begun there, or its state is damaged.
     """
-    store = FolderStore(output.absolute())
+    store: Store = FolderStore(output.absolute())
     state = _read_state(store) or state_of_format_1(store)
+    if state is not None and _is_moving(state):
+        store, state = _changed(store)
     if state is None or not state.plans:
         raise CorruptShard(f"{output} holds no plan: nothing was begun here")
     return store, state
+
+
+def _is_moving(state: State) -> bool:
+    return state.change is not None and bool(state.change.get("is_moving"))
+
+
+def _changed(store: Store) -> tuple[Store, State | None]:
+    """A folder as it will be once new files have taken their places."""
+    try:
+        new_state, gone = replace.read_change(store)
+        return Staging(store, gone), new_state
+    except CorruptShard:
+        state = states.read(store)
+        if state is not None and _is_moving(state):
+            raise
+        return store, state  # it was finished meanwhile
 
 
 def _expect_ours(store: FolderStore) -> bool:
@@ -176,7 +199,7 @@ def _enter(folder: OpenFolder, change: Mapping[str, Any] | None) -> OpenFolder:
         current = State() if old is None else adopt(store, old)
         states.write(store, current)
     folder.state = current
-    if current.change is not None and current.change.get("is_moving"):
+    if _is_moving(current):
         folder.state = replace.finish(store)
     if folder.state.search is not None and folder.state.search.is_packing:
         folder.finished = finish_packing(folder)
@@ -195,6 +218,42 @@ def finish_packing(folder: OpenFolder) -> search.Outcome:
     state, outcome = search.pack(folder.store, folder.state, recipe)
     folder.save(state)
     return outcome
+
+
+def admit(folder: OpenFolder, command: str) -> None:
+    """Brings a folder into a state in which a command may begin, as `state.MAY_FOLLOW` says: closes a search.
+
+    Raises:
+      BadOption: if another command must come first.
+    """
+    if MAY_FOLLOW[folder.state.name][command] == CLOSES:
+        recipe = recipe_file.read(folder.store)
+        if recipe is None:
+            raise CorruptShard(f"{folder.store.place} holds no {layout.RECIPE}")
+        folder.save(search.close(folder.store, folder.state, recipe))
+        folder.finished = finish_packing(folder)
+        clear_leftovers(folder.store, folder.state)
+    expect_may_follow(folder.store, folder.state, command)
+
+
+def expect_may_follow(store: Store, state: State, command: str) -> None:
+    """Checks that a command may begin in a state; one that needs all shards may if they are there.
+
+    Raises:
+      BadOption: if another command must come first.
+    """
+    if MAY_FOLLOW[state.name][command] != REFUSES:
+        return
+    recipe, committed = recipe_file.read(store), committed_shards(store)
+    parts = list_parts(store, state, recipe) if recipe else []
+    names = [part.shard_name(shard) for part in parts for shard in range(part.shards)]
+    missing = [name for name in names if name not in committed]
+    if missing or not names:
+        example = f": {len(missing)} of {len(names)} shards are missing, such as {missing[0]}" if missing else ""
+        raise BadOption(
+            f"{store.place} is not finished{example}; {command} needs all of it: give its `kinetics-prep flow` command "
+            "once more first"
+        )
 
 
 def clear_leftovers(store: Store, state: State) -> None:

@@ -17,9 +17,13 @@ class Purged:
 
     def reason_for(self, row: PlanRow) -> str | None:
         """Why the clip of a row was taken out; None if it was not."""
-        if row.media_id is not None and row.media_id in self.because:
-            return self.because[row.media_id]
-        return self.because.get(row.clip_id)
+        return self.reason_of(row.media_id, row.clip_id)
+
+    def reason_of(self, media_id: str | None, clip_id: str) -> str | None:
+        """Why the clip of a video was taken out; None if it was not."""
+        if media_id is not None and media_id in self.because:
+            return self.because[media_id]
+        return self.because.get(clip_id)
 
 
 def read(store: Store) -> Purged:

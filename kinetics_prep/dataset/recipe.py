@@ -52,16 +52,10 @@ class Recipe:
         self._check("bound_px", 0 < self.bound_px <= 1000, "over 0 and at most 1000")
         self._check("flow_encoding", self.flow_encoding in ENCODINGS, f"one of {', '.join(ENCODINGS)}")
         self._check("jpeg_quality", 1 <= self.jpeg_quality <= 100, "1 to 100")
-        is_known = bool(self.formats) and set(self.formats) <= set(SHARD_FORMATS)
-        self._check("formats", is_known, f"one or more of {', '.join(SHARD_FORMATS)}")
-        self._check("formats", len(set(self.formats)) == len(self.formats), "each format once")
-        self._check("clips_per_shard", 1 <= self.clips_per_shard <= 100_000, "1 to 100000")
+        check_shape(self.formats, self.clips_per_shard)
 
     def _check(self, name: str, is_valid: bool, expected: str) -> None:
-        if not is_valid:
-            value = getattr(self, name)
-            value = ",".join(value) if isinstance(value, tuple) else value
-            raise BadOption(f"{name} is {value}, expected {expected}")
+        _check(name, getattr(self, name), is_valid, expected)
 
     def settings(self) -> dict[str, Any]:
         """Plain values, for JSON. Engines that give the same flow make the same recipe."""
@@ -91,3 +85,21 @@ class Recipe:
     def flow_by(self) -> str:
         """The engine's name, or that of the engine whose flow it gives bit for bit."""
         return flow.ENGINES[self.engine].GIVES
+
+
+def check_shape(formats: tuple[str, ...], clips_per_shard: int) -> None:
+    """Checks the settings that say how shards are written, and change no record.
+
+    Raises:
+      BadOption: if they make no sense.
+    """
+    is_known = bool(formats) and set(formats) <= set(SHARD_FORMATS)
+    _check("formats", formats, is_known, f"one or more of {', '.join(SHARD_FORMATS)}")
+    _check("formats", formats, len(set(formats)) == len(formats), "each format once")
+    _check("clips_per_shard", clips_per_shard, 1 <= clips_per_shard <= 100_000, "1 to 100000")
+
+
+def _check(name: str, value: object, is_valid: bool, expected: str) -> None:
+    if not is_valid:
+        value = ",".join(value) if isinstance(value, tuple) else value
+        raise BadOption(f"{name} is {value}, expected {expected}")

@@ -88,6 +88,16 @@ def finish(store: Store) -> State:
     return new_state
 
 
+def read_change(store: Store) -> tuple[State, frozenset[str]]:
+    """The state that a change leads to, and the keys of what it deletes.
+
+    Raises:
+      CorruptShard: if there is no list of what is to be done, or it is damaged.
+    """
+    new_state, _, deletes = _read_list(store)
+    return new_state, frozenset(deletes)
+
+
 def _move(store: Store, key: str, size_bytes: int) -> None:
     if size_bytes:
         with store.local(staged(key)) as path:

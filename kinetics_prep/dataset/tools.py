@@ -1,5 +1,6 @@
 """Versions of programs and libraries: those that decide the bytes of a record, and those worth knowing."""
 
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 import cv2
@@ -31,9 +32,13 @@ def versions(recipe: Recipe) -> dict[str, str]:
     }
     if recipe.flow_encoding == "png":
         tools["zlib"] = str(PIL.features.version("zlib"))
-    if "parquet" in recipe.formats:
-        tools["pyarrow"] = pyarrow.__version__
-    return tools
+    return with_formats(tools, recipe.formats)
+
+
+def with_formats(versions: Mapping[str, str], formats: Iterable[str]) -> dict[str, str]:
+    """The same versions, with those of libraries that write some shard formats."""
+    others = {name: number for name, number in versions.items() if name != "pyarrow"}
+    return others | ({"pyarrow": versions.get("pyarrow", pyarrow.__version__)} if "parquet" in formats else {})
 
 
 def provenance() -> dict[str, str]:

@@ -32,6 +32,13 @@ class ShardFormat(Protocol):
           places: of all records, as `write_shard` returned them; empty if unknown.
         """
 
+    def read_places(self, path: Path, places: Iterable[int]) -> Iterator[Record]:
+        """Yields the records at some places of a file, as `write_shard` returned them, and reads no others.
+
+        Raises:
+          CorruptShard: if there are none, or they do not read back as written.
+        """
+
 
 SHARD_FORMATS: dict[str, ShardFormat] = {
     "tfrecord": tfrecord,

@@ -5,6 +5,7 @@ statistics (which would copy whole images into the footer). Each clip has a row 
 that a reader of one clip reads no other.
 """
 
+import bisect
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -123,11 +124,28 @@ def read_sound(path: Path, places: Sequence[int]) -> Iterator[Record]:
                 yield from _records(file, group)
 
 
-def _records(file: pq.ParquetFile, group: int) -> Iterator[Record]:
+def read_places(path: Path, places: Iterable[int]) -> Iterator[Record]:
+    """Yields the records in some rows of a file; no other row group is read.
+
+    Raises:
+      CorruptShard: if the file is not Parquet, is damaged there, lacks a row, or has other columns.
+    """
+    with _errors_as_corrupt(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        _expect_schema(file, path)
+        metadata = file.metadata
+        ends = list(itertools.accumulate(metadata.row_group(group).num_rows for group in range(file.num_row_groups)))
+        for row in places:
+            group = bisect.bisect_right(ends, row)
+            if group == len(ends):
+                raise CorruptShard(f"{path} has fewer rows than its marker says")
+            yield _records(file, group)[row - (ends[group - 1] if group else 0)]
+
+
+def _records(file: pq.ParquetFile, group: int) -> list[Record]:
     names = {feature.column: name for name, feature in FEATURES.items()}
     columns = [column for column in file.schema_arrow.names if column in names]
-    for row in file.read_row_group(group, columns).to_pylist():
-        yield Record({names[column]: value for column, value in row.items() if value is not None})
+    rows = file.read_row_group(group, columns).to_pylist()
+    return [Record({names[column]: value for column, value in row.items() if value is not None}) for row in rows]
 
 
 def _expect_schema(file: pq.ParquetFile, path: Path) -> None:

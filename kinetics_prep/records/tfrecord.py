@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -59,25 +60,47 @@ def read_bytes(path: Path) -> Iterator[bytes]:
       CorruptShard: if a checksum is wrong, a record is over 4 GiB, or the file ends inside a record.
     """
     with open(path, "rb") as file:
-        file_bytes = os.fstat(file.fileno()).st_size
-        while header := file.read(_HEADER.size):
-            where = f"{path} at byte {file.tell() - len(header)}"
-            if len(header) < _HEADER.size:
-                raise CorruptShard(f"{where}: file ends inside a record's header")
-            length, length_crc = _HEADER.unpack(header)
-            if length_crc != _masked_crc(header[:8]):
-                raise CorruptShard(f"{where}: not a TFRecord, or damaged (length's checksum is wrong)")
-            if length > _LARGEST_BYTES:
-                raise CorruptShard(f"{where}: a record of {length} bytes, expected {_LARGEST_BYTES} at most")
-            size = length + _FOOTER.size
-            # read() allocates memory before it reads: so the length is first compared with the file.
-            body = file.read(size) if size <= file_bytes - file.tell() else b""
-            if len(body) < size:
-                raise CorruptShard(f"{where}: file ends inside a record of {length} bytes")
-            data = body[:length]
-            if _FOOTER.unpack(body[length:])[0] != _masked_crc(data):
-                raise CorruptShard(f"{where}: data's checksum is wrong")
+        while (data := _read_next(file, path)) is not None:
             yield data
+
+
+def read_bytes_at(path: Path, offsets: Iterable[int]) -> Iterator[bytes]:
+    """Yields the raw records that begin at some bytes.
+
+    Raises:
+      CorruptShard: as `read_bytes` does, and if there is no record.
+    """
+    with open(path, "rb") as file:
+        for offset in offsets:
+            file.seek(offset)
+            data = _read_next(file, path)
+            if data is None:
+                raise CorruptShard(f"{path} at byte {offset}: file ends before this record")
+            yield data
+
+
+def _read_next(file: BinaryIO, path: Path) -> bytes | None:
+    """The raw record that begins where the file is; None at its end."""
+    header = file.read(_HEADER.size)
+    if not header:
+        return None
+    where = f"{path} at byte {file.tell() - len(header)}"
+    if len(header) < _HEADER.size:
+        raise CorruptShard(f"{where}: file ends inside a record's header")
+    length, length_crc = _HEADER.unpack(header)
+    if length_crc != _masked_crc(header[:8]):
+        raise CorruptShard(f"{where}: not a TFRecord, or damaged (length's checksum is wrong)")
+    if length > _LARGEST_BYTES:
+        raise CorruptShard(f"{where}: a record of {length} bytes, expected {_LARGEST_BYTES} at most")
+    size = length + _FOOTER.size
+    # read() allocates memory before it reads: so the length is first compared with the file.
+    body = file.read(size) if size <= os.fstat(file.fileno()).st_size - file.tell() else b""
+    if len(body) < size:
+        raise CorruptShard(f"{where}: file ends inside a record of {length} bytes")
+    data = body[:length]
+    if _FOOTER.unpack(body[length:])[0] != _masked_crc(data):
+        raise CorruptShard(f"{where}: data's checksum is wrong")
+    return data
 
 
 def read_at(path: Path, offset: int, buffer: np.ndarray, verify: bool = True) -> memoryview:
@@ -181,3 +204,12 @@ def _whole_record(path: Path, begin: int, end: int) -> bytes:
     if not (begin >= 0 and _HEADER.size + _FOOTER.size <= size <= _LARGEST_BYTES and end <= file_bytes):
         raise CorruptShard(f"{path} holds no record from byte {begin} to byte {end}")
     return bytes(read_at(path, begin, np.empty(size, np.uint8)))
+
+
+def read_places(path: Path, places: Iterable[int]) -> Iterator[Record]:
+    """Yields the records that begin at some bytes of a file, and checks their checksums.
+
+    Raises:
+      CorruptShard: if there are none, or they do not read back as written.
+    """
+    return map(Record.from_bytes, read_bytes_at(path, places))

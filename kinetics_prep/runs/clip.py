@@ -60,10 +60,10 @@ def prepare_row(row: PlanRow, context: RunContext) -> tuple[LedgerRow, bytes | N
     facts: dict[str, Any] = {}
     data = None
     try:
-        if isinstance(row, RefusedRow):
-            raise BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
         if (because := context.purged.reason_for(row)) is not None:
             raise Purged(because, attempts=0)
+        if isinstance(row, RefusedRow):
+            raise BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
         data = _prepare(row, context, stopwatch, facts)
         facts |= {"status": ledger.WRITTEN, "record_bytes": len(data)}
     except ClipError as error:

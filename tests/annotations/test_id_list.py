@@ -49,3 +49,44 @@ def test_a_long_id_is_cut_in_the_message(tmp_path):
 def test_a_list_without_an_id_is_refused(tmp_path, content):
     with pytest.raises(BadAnnotations, match=r"ids\.txt holds no id"):
         read(tmp_path, content)
+
+
+# Lines of ids of videos or clips ----------------------------------------------------------------
+
+
+def read_lines(tmp_path, content: bytes):
+    (tmp_path / "ids.txt").write_bytes(content)
+    return id_list.read_lines(tmp_path / "ids.txt")
+
+
+def test_lines_are_kept_whole_without_space_around_them(tmp_path):
+    content = b"\xef\xbb\xbfabc\r\n\n  -def_000001_000002\t by mail  \nvideo of mine \xc3\xa9"
+    assert read_lines(tmp_path, content) == ("abc", "-def_000001_000002\t by mail", "video of mine \u00e9")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (b"a" * 256, "an id of 256 characters, expected 255 at most"),
+        (b"a" * 10_001, "line is 10002 bytes long"),
+        (b"ab\x1b[31mc", "expected an id of a video or a clip"),
+        (b"abc behind \x07", "expected an id of a video or a clip"),
+        (b"a\x00b", "NUL bytes"),
+        (b"\xff\xfe", "not UTF-8"),
+        ("\u2028".encode(), "expected an id of a video or a clip"),
+        ("\u3000".encode(), "expected an id of a video or a clip"),
+    ],
+)
+def test_a_line_that_cannot_be_an_id_is_refused_with_its_number(tmp_path, line, message):
+    with pytest.raises(BadAnnotations, match=f"^ids.txt:3: .*{message}"):
+        read_lines(tmp_path, b"abc\n\n" + line + b"\ndef\n")
+
+
+def test_the_longest_id_is_fine(tmp_path):
+    assert read_lines(tmp_path, b"a" * 255 + b" behind it") == ("a" * 255 + " behind it",)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\n"])
+def test_a_list_of_lines_must_hold_an_id(tmp_path, content):
+    with pytest.raises(BadAnnotations, match="ids.txt holds no id"):
+        read_lines(tmp_path, content)

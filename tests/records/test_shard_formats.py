@@ -4,7 +4,7 @@ import random
 import weakref
 
 import pytest
-from example_records import flipped, record, records, write
+from example_records import FRAMES, flipped, record, records, write
 
 from kinetics_prep.errors import CorruptShard
 from kinetics_prep.records import SHARD_FORMATS
@@ -106,3 +106,28 @@ def test_a_file_of_another_kind_is_corrupt(tmp_path, name, content):
     path.write_bytes(content)
     with pytest.raises(CorruptShard, match=r"some\.file"):
         list(SHARD_FORMATS[name].read_shard(path))
+
+
+def test_records_are_read_at_their_places_in_any_order(tmp_path, name):
+    path, places = write(tmp_path, name, records(9))
+    chosen = [4, 5, 0, 8, 8, 2]
+    there = SHARD_FORMATS[name].read_places(path, [places[number] for number in chosen])
+    assert list(there) == [record(number, FRAMES + number % 3, labelled=number % 5 != 2) for number in chosen]
+    assert list(SHARD_FORMATS[name].read_places(path, [])) == []
+
+
+def test_reading_at_a_place_does_not_mind_damage_elsewhere_and_notices_its_own(tmp_path, name):
+    path, places = write(tmp_path, name, records(3))
+    data = path.read_bytes()
+    image = records(3)[1].images("image/encoded")[0]
+    path.write_bytes(flipped(data, data.index(image), 3))
+    assert list(SHARD_FORMATS[name].read_places(path, [places[0], places[2]])) == [records(3)[0], records(3)[2]]
+    with pytest.raises(CorruptShard):
+        list(SHARD_FORMATS[name].read_places(path, [places[1]]))
+
+
+def test_a_place_behind_the_end_is_refused(tmp_path, name):
+    path, _ = write(tmp_path, name, records(3))
+    behind = path.stat().st_size if name == "tfrecord" else 3
+    with pytest.raises(CorruptShard, match="file ends before|fewer rows"):
+        list(SHARD_FORMATS[name].read_places(path, [behind]))

@@ -40,6 +40,8 @@ COMMANDS = {
     "status": Entry("how far a folder is, and what it lost", allows_abbreviations=True),
     "validate": Entry("read a prepared folder back and name what is wrong", allows_abbreviations=True),
     "repair": Entry("make what is damaged anew, and prepare again only what is lost", takes_beam_flags=True),
+    "convert": Entry("other formats, other shard sizes, from a finished folder; no flow is computed"),
+    "purge": Entry("take videos or clips out of a folder for good"),
     "train": Entry("train a model on a prepared folder"),
     "evaluate": Entry("accuracy of weights on a split; of two streams also together"),
     "compare": Entry("set evaluated models side by side, as in the paper's table", allows_abbreviations=True),
