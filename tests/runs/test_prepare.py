@@ -167,6 +167,20 @@ def test_a_folder_in_which_nothing_was_prepared_takes_other_settings(job):
         assert json.loads((job.output / "recipe.json").read_text())["recipe"]["fps"] == "6"
 
 
+@pytest.mark.parametrize("number", [0, 4])
+def test_a_folder_in_which_one_clip_was_prepared_takes_no_other_settings(number, job):
+    with open_run(job) as run:
+        part, shard, _ = list(run.pending())[number // 2]
+        small_dataset.SmallDataset(part, []).write(missing_rows(part, shard)[0])
+    before = (job.output / "recipe.json").read_bytes()
+    other = dataclasses.replace(job, recipe=dataclasses.replace(RECIPE, fps=6))
+    with pytest.raises(OtherRecipe, match="fps is 5 there and 6 here"), open_run(other):
+        pass
+    assert (job.output / "recipe.json").read_bytes() == before
+    with open_run(job) as run:
+        assert run.count_rows() == {"written": 1, "refused": 0}
+
+
 def test_a_mistake_in_the_places_is_found_before_anything_is_written(job):
     other = dataclasses.replace(job, fetching=Fetching(("/no/such/folder",)))
     with pytest.raises(BadOption, match="/no/such/folder"), open_run(other):
