@@ -64,11 +64,16 @@ class FolderStore:
     @contextlib.contextmanager
     def temporary(self, name: str) -> Iterator[Path]:
         """A path in the scratch folder."""
+        # Libraries write to it, and name no file in their errors.
+        with self._temporary(name) as path, reporting_full_disk(self.root / name):
+            yield path
+
+    @contextlib.contextmanager
+    def _temporary(self, name: str) -> Iterator[Path]:
         path = self._scratch() / f"{uuid.uuid4().hex}-{name}"
         with self._fenced():
             try:
-                with reporting_full_disk(self.root / name):  # libraries write to it, and name no file in their errors
-                    yield path
+                yield path
             finally:
                 path.unlink(missing_ok=True)
 
@@ -77,7 +82,7 @@ class FolderStore:
         path = self._path(key)
         if _has_content(path):
             return False
-        with reporting_full_disk(path), self._fenced(), self.temporary(path.name) as temporary:
+        with reporting_full_disk(path), self._temporary(path.name) as temporary:
             _write(temporary, content)
             return _place(temporary, path, _link)
 
@@ -89,14 +94,14 @@ class FolderStore:
                 temporary = content
                 sync(temporary)
             else:
-                temporary = stack.enter_context(self.temporary(path.name))
+                temporary = stack.enter_context(self._temporary(path.name))
                 _write(temporary, content) if isinstance(content, bytes) else _link_or_copy(content, temporary)
             _place(temporary, path, _replace)
 
     def delete(self, key: str) -> None:
         """Deletes an object; does nothing if there is none."""
         path = self._path(key)
-        with self._fenced(), self.temporary(path.name) as temporary:
+        with self._temporary(path.name) as temporary:
             try:
                 os.rename(path, temporary)
             except FileNotFoundError:

@@ -363,7 +363,9 @@ def test_a_change_that_is_moving_is_finished_by_any_command(output):
     before = states.read(dataset.store)
     dataset.store.put(replace.staged("labels.txt"), b"new\n")
     moving = replace.commit(dataset.store, before, dataclasses.replace(before, epoch=9), ["labels.txt"], [])
-    assert open_for_reading(output)[1].name == moving.name == CHANGING
+    assert states.read(dataset.store) == moving and moving.name == CHANGING
+    store, state = open_for_reading(output)  # already as it will be
+    assert (store.read("labels.txt"), state.epoch) == (b"new\n", 9)
     with open_for_writing(output) as folder:
         assert folder.state == dataclasses.replace(before, epoch=9)
         assert folder.store.read("labels.txt") == b"new\n"

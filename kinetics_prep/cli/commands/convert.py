@@ -3,10 +3,9 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from kinetics_prep.cli.exit_codes import OK
-from kinetics_prep.cli.flag_types import words
+from kinetics_prep.cli.flag_types import path, words
 from kinetics_prep.dataset import convert
 from kinetics_prep.dataset.convert import Conversion, Shape
 from kinetics_prep.records import SHARD_FORMATS
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "no flow computed. New files are built beside the old ones and read back; then all of them take their places. "
         "Stopped, it goes on when the same command is given again."
     )
-    parser.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
+    parser.add_argument("folder", type=path, help="the --output of kinetics-prep flow")
     parser.add_argument(
         "--format", type=words, metavar="LIST", help="exactly the formats that there shall be, of "
         f"{','.join(SHARD_FORMATS)}: others are deleted at the end; default: those that there are"

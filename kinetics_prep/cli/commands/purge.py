@@ -3,10 +3,10 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from kinetics_prep.annotations.formats import id_list
 from kinetics_prep.cli.exit_codes import OK
+from kinetics_prep.cli.flag_types import path
 from kinetics_prep.dataset import purge
 from kinetics_prep.dataset.purge import Request, Summary
 from kinetics_prep.report.progress import Progress
@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that are planned later. The other clips keep their bytes. Caches of videos, archives and copies of the folder "
         "elsewhere are not touched. Stopped, it goes on when the same command is given again."
     )
-    parser.add_argument("folder", type=Path, help="the --output of kinetics-prep flow")
+    parser.add_argument("folder", type=path, help="the --output of kinetics-prep flow")
     parser.add_argument(
-        "--ids", type=Path, required=True, metavar="FILE", help="ids of videos or of clips, one a line; what follows "
+        "--ids", type=path, required=True, metavar="FILE", help="ids of videos or of clips, one a line; what follows "
         "an id on its line is not read"
     )  # fmt: skip
     parser.add_argument(
