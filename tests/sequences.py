@@ -34,13 +34,13 @@ from prepared import prepare_clips
 
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.annotations.selection import Selection
-from kinetics_prep.dataset import door, ledger, status, validate
+from kinetics_prep.dataset import convert, door, ledger, purge, recipe_file, status, validate
 from kinetics_prep.dataset import state as states
 from kinetics_prep.dataset.ledger import LedgerRow
 from kinetics_prep.dataset.prepared import open_dataset
 from kinetics_prep.dataset.recipe import Recipe
-from kinetics_prep.errors import OF_FETCHING, PASSING, ClipError, RunError
-from kinetics_prep.runs import clip, prepare
+from kinetics_prep.errors import OF_FETCHING, PASSING, ClipError, CorruptShard, RunError
+from kinetics_prep.runs import clip, prepare, repair
 from kinetics_prep.runs.job import Job, Resumption
 from kinetics_prep.sources import Fetching
 from kinetics_prep.storage.folder_store import FolderStore
@@ -145,8 +145,10 @@ class World:
         lines += ["waving,video0,0,1,train", "waving,video1,0,1,val", "waving,oh no,1,0,val"]
         self.annotations.write_text("\n".join(lines) + "\n")
         (self.videos / "other.mp4").write_bytes(b"so that there is one")
-        self.purged: set[str] = set()
-        self.written: set[tuple[str, str]] = set()
+        self.purged = set[str]()
+        self.perhaps_purged = set[str]()
+        """By a command that was killed."""
+        self.written = set[tuple[str, str, int]]()
 
     def put(self, media_id: str, how: str) -> None:
         path = self.videos / f"{media_id}.mp4"
@@ -174,7 +176,7 @@ class World:
         fetching = Fetching((str(self.videos),))
         reasons = tuple(filter(None, argument.split(",")))
         if command == "flow":
-            job = Job(Selection((str(self.annotations),)), fetching, self.output, RECIPE, retry=reasons)
+            job = Job(Selection((str(self.annotations),)), fetching, self.output, self.recipe(), retry=reasons)
             self._finish(prepare.open_run(job), reasons)
         elif command in ("retry", "refresh"):
             chosen = reasons or (PASSING if command == "retry" else OF_FETCHING)
@@ -184,8 +186,34 @@ class World:
             assert all(each.to_go >= 0 for each in status.read_status(self.output)), "more rows done than planned"
         elif command == "validate":
             list(validate.problems(validate.open_folder(self.output)))
+        elif command == "convert":
+            formats, _, clips_per_shard = argument.partition(" ")
+            shape = convert.Shape(tuple(formats.split(",")), int(clips_per_shard) if clips_per_shard else None)
+            if not convert.is_done(self.output, shape):
+                with convert.open_conversion(self.output, shape) as conversion:
+                    conversion.carry_out()
+        elif command == "purge":
+            self.perhaps_purged.add(argument)
+            with purge.open_purge(self.output, purge.Request((argument,), "its owner asked for it")) as opened:
+                opened.carry_out()
+            self.purged.add(argument)
+        elif command == "repair":
+            with repair.open_repair(Resumption(self.output, (), fetching)) as opened_repair:
+                if opened_repair.run is not None:
+                    prepare_clips(opened_repair.run)
+                repair.finish(opened_repair)
         else:
             raise AssertionError(command)
+
+    def recipe(self) -> Recipe:
+        """That of the folder, whose formats and shard size `convert` may have changed."""
+        try:
+            there = recipe_file.read(door.open_for_reading(self.output)[0])
+        except CorruptShard:
+            there = None
+        if there is None:
+            return RECIPE
+        return dataclasses.replace(RECIPE, formats=there.formats, clips_per_shard=there.clips_per_shard)
 
     def _finish(self, opened: contextlib.AbstractContextManager[prepare.PrepareRun], reasons: tuple[str, ...]) -> None:
         goes_on = self.output.exists() and (state := states.read(FolderStore(self.output))) and state.search
@@ -195,16 +223,13 @@ class World:
         rows = self.ledger()
         self.written = {key for key, row in rows.items() if row["status"] == ledger.WRITTEN}
         for row in rows.values():
-            is_sound = row["media_id"] in IDS and sound_video(row["media_id"]).read_bytes() == self._video(
-                row["media_id"]
-            )
             # A search that goes on does not ask once more for what it has asked for already.
-            was_tried = row["reason"] not in reasons or not is_sound or goes_on
+            was_tried = row["reason"] not in reasons or goes_on or not self._is_sound(row["media_id"])
             assert was_tried, f"{row['clip_id']} was not tried again"
 
-    def _video(self, media_id: str) -> bytes | None:
+    def _is_sound(self, media_id: str) -> bool:
         path = self.videos / f"{media_id}.mp4"
-        return path.read_bytes() if path.exists() else None
+        return media_id in IDS and path.exists() and path.read_bytes() == sound_video(media_id).read_bytes()
 
     def ledger(self) -> dict[tuple[str, str, int], dict[str, Any]]:
         """Ledger rows by split, clip and line. Each must be in one ledger, once."""
@@ -217,16 +242,19 @@ class World:
 
     def check(self) -> None:
         """Runs `flow` once more, undisturbed, and checks what must hold then."""
-        how = self.do(Step((), "flow"))
+        before, how = self.written, self.do(Step((), "flow"))
         assert how == "done", how
-        before = self.written
         rows = self.ledger()
         assert len(rows) == 8, f"{len(rows)} rows are in ledgers, expected 8"
         problems = list(map(str, validate.problems(validate.open_folder(self.output))))
         assert not problems, problems
         assert all(each.to_go == 0 for each in status.read_status(self.output))
         written = {key for key, row in rows.items() if row["status"] == ledger.WRITTEN}
-        assert before <= written, f"lost: {before - written}"
+        lost = {key for key in before - written if rows[key]["media_id"] not in self.perhaps_purged}
+        assert not lost, f"lost: {lost}"
+        for row in rows.values():
+            is_purged = row["media_id"] in self.purged
+            assert not is_purged or row["reason"] == "purged", f"{row['clip_id']} came back"
         assert not (self.output / ".work").exists(), "work files are left"
         dataset = open_dataset(self.output)
         for form in dataset.formats:
@@ -242,6 +270,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "flow": ("", "", "not_found", "unreadable", "not_found,unreadable"),
     "retry": ("", "not_found", "unreadable", "not_found,unreadable"),
     "refresh": ("", "not_found", "not_found,unreadable"),
+    "convert": ("tfrecord", "parquet", "tfrecord,parquet", "tfrecord 1", "tfrecord,parquet 3", "parquet 2"),
+    "repair": ("",),
+    "purge": IDS[:2],
     "status": ("",),
     "validate": ("",),
 }
