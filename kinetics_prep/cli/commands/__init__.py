@@ -36,7 +36,7 @@ COMMANDS = {
     "download": Entry("get videos, and nothing else"),
     "inspect": Entry("show a record of a shard, in words and as a picture", allows_abbreviations=True),
     "refresh": Entry("look again for what a prepared folder lacks; its shards stay as they are", takes_beam_flags=True),
-    "retry": Entry("try again what was refused for some reasons, and write its shards anew", takes_beam_flags=True),
+    "retry": Entry("try again what was refused for some reasons; go on with the rest", takes_beam_flags=True),
     "status": Entry("how far a folder is, and what it lost", allows_abbreviations=True),
     "validate": Entry("read a prepared folder back and name what is wrong", allows_abbreviations=True),
     "repair": Entry("make what is damaged anew, and prepare again only what is lost", takes_beam_flags=True),

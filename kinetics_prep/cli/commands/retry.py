@@ -13,8 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds description and flags."""
     parser.description = (
         "Tries clips again that were refused for some reasons, where the folder says that its videos are "
-        "or where --videos says, and goes on with whatever is not done yet. The shards that they belong to are written "
-        "anew, as if they had been there at once; clips that are written are not computed again."
+        "or where --videos says, and goes on with whatever is not done yet. What is found goes into new shards, "
+        "<split>-refresh1-00000-of-00002 and so on; the shards that there are stay as they are. Stopped, it goes on "
+        "when the same command is given again."
     )
     flags.add_again_arguments(parser, "those that pass by themselves")
 
