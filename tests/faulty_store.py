@@ -71,7 +71,7 @@ class Fault:
         _faults[self._number] = self
 
     def __reduce__(self) -> tuple[Callable[[int], "Fault"], tuple[int]]:
-        return _faults.__getitem__, (self._number,)  # a pipeline pickles its stages, in one process too
+        return _fault_of, (self._number,)  # a pipeline pickles its stages, in one process too
 
     @property
     def is_dead(self) -> bool:
@@ -94,6 +94,10 @@ class Fault:
             if is_first:
                 self.has_struck, self.where = True, f"write {self.nth}: {verb} {key}"
             return is_first or (self.has_struck and not self.kind.endswith("once"))
+
+
+def _fault_of(number: int) -> Fault:
+    return _faults[number]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import QUICK_TVL1, numbered_frames, write_video
+from faulty_store import Fault, faulty_folder
 
 from kinetics_prep.annotations.planned import PlanRow
 from kinetics_prep.beam import stages
@@ -488,6 +489,18 @@ def test_a_full_disk_stops_the_run_loses_nothing_and_goes_on_later(command, refe
     assert "no room to write" in said.splitlines()[-1] and "Traceback" not in said
     assert main([*command, "--output", str(output)]) == OK
     assert digests(output) == digests(reference)
+
+
+@pytest.mark.parametrize("nth", [1, 4, 9, 16, 30])
+@pytest.mark.parametrize("kind", ["disk full once", "disk full"])
+def test_a_disk_that_is_full_for_the_pipeline_is_one_line_too(kind, nth, command, reference, tmp_path, capsys):
+    with faulty_folder(Fault(kind, nth)) as fault:
+        assert main([*command, "--output", str(tmp_path / "out")]) == CANNOT_GO_ON
+    assert fault.has_struck
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("kinetics-prep: no room to write ") and "it goes on from here" in said
+    assert main([*command, "--output", str(tmp_path / "out")]) == OK
+    assert digests(tmp_path / "out") == digests(reference)
 
 
 def test_retry_of_a_shard_with_a_duplicate_row_keeps_the_written_clip(command, videos, tmp_path):
