@@ -123,7 +123,19 @@ def holds(built: Any, content: Any) -> bool:
     Args:
       built: the manifest that `build` makes of the folder.
     """
-    return _holds(built, {**content, "provenance": built["provenance"]})
+    return _holds(built, _known({**content, "provenance": built["provenance"]}, schemas.load("dataset")))
+
+
+def _known(content: Any, schema: dict[str, Any]) -> Any:
+    """A value without the keys that a newer version added: those that its schema does not name."""
+    if isinstance(content, list):
+        return [_known(item, schema.get("items", {})) for item in content]
+    if not isinstance(content, dict):
+        return content
+    if "properties" in schema:
+        return {name: _known(content[name], inner) for name, inner in schema["properties"].items() if name in content}
+    inner = schema.get("additionalProperties", {})
+    return {name: _known(value, inner) for name, value in content.items()}
 
 
 def _holds(built: Any, content: Any) -> bool:

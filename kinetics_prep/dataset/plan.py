@@ -1,6 +1,7 @@
 """The plan of a split on disk: which row goes into which shard. Once written it never changes."""
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -99,9 +100,12 @@ def columns(row: PlanRow) -> dict[str, object]:
 
 def _plan_row(cells: dict) -> PlanRow:
     if cells["refusal_reason"] is not None:
-        return RefusedRow(**cells)
-    del cells["refusal_reason"], cells["refusal_message"]
-    return PlannedRow(**cells)
+        return RefusedRow(**{name: cells[name] for name in _REFUSED_NAMES})
+    return PlannedRow(**{name: cells[name] for name in _PLANNED_NAMES})
+
+
+_PLANNED_NAMES = tuple(field.name for field in dataclasses.fields(PlannedRow))
+_REFUSED_NAMES = tuple(field.name for field in dataclasses.fields(RefusedRow))
 
 
 class PlanDigest:

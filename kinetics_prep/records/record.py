@@ -29,7 +29,7 @@ class Record:
         missing = [name for name, feature in FEATURES.items() if feature.required and name not in self.features]
         if unknown or missing:
             raise CorruptShard(f"record lacks {missing or 'nothing'} and holds unknown {unknown or 'nothing'}")
-        lengths = {name: len(self._list(name)) for name, feature in FEATURES.items() if feature.is_list}
+        lengths = {name: len(self._list(name)) for name in self.features if FEATURES[name].is_list}
         if len(set(lengths.values())) != 1 or not min(lengths.values()):
             raise CorruptShard(f"feature lists must be of one length and not empty, got {lengths}")
 
