@@ -26,6 +26,7 @@ from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.errors import BadOption, NotFound
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.refusals import Refusals, path_of_key
+from kinetics_prep.sources.source import Candidate
 from kinetics_prep.storage.files import sha256_of, write_json
 from kinetics_prep.storage.locks import locked_file
 
@@ -94,21 +95,19 @@ class Cache:
             return f"clip {annotation.clip_id}"
         return f"video {row.media_id}"
 
-    @contextlib.contextmanager
-    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
-        """The clip of a row, or else its whole video.
+    def candidates(self, row: PlannedRow) -> Iterator[Candidate]:
+        """Yields the clip of a row, and its whole video.
 
         Raises:
           NotFound: if neither is in the cache.
         """
-        fetched = self.find(row)
-        if fetched is None:
+        is_empty = True
+        for is_piece in (True, False):
+            if fetched := self.find_key(self.key(row, is_piece)):
+                is_empty = False
+                yield contextlib.nullcontext(fetched)
+        if is_empty:
             raise NotFound(f"{row.media_id} is not in --cache", attempts=0)
-        yield fetched
-
-    def find(self, row: PlannedRow) -> Fetched | None:
-        """The file of a row: the clip itself, else its whole video, else None."""
-        return self.find_key(self.key(row, is_piece=True)) or self.find_key(self.key(row, is_piece=False))
 
     def find_key(self, key: str) -> Fetched | None:
         """The file with this key; None if there is none, or if it has changed since it was downloaded."""

@@ -29,6 +29,14 @@ class Fetched:
     """Whether it was downloaded just now."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A file that is no use for a row, and why."""
+
+    fetched: Fetched
+    error: ClipError
+
+
 def with_source_name(error: ClipError, path: Path, name: str, attempts: int) -> ClipError:
     """The same error, with the file's name at its source in place of the name of our copy.
 

@@ -15,7 +15,7 @@ from kinetics_prep.sources.cache import Cache, Entry
 from kinetics_prep.sources.fetched import Fetched, with_source_name
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.pace import HostPaused, Pace, Paces
-from kinetics_prep.sources.source import Download, RemoteSource
+from kinetics_prep.sources.source import Candidate, Download, RemoteSource
 from kinetics_prep.storage.files import reporting_full_disk, sha256_of
 
 
@@ -41,18 +41,16 @@ class Remote:
         self.source, self.kind, self.name, self.fetching = source, kind, name, fetching
         self.paces, self.scratch, self.cache = paces, scratch, cache
 
-    @contextlib.contextmanager
-    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
-        """The video of a row, or its clip. Without a cache the file is deleted when the context ends.
+    def candidates(self, row: PlannedRow) -> Iterator[Candidate]:
+        """Yields the video of a row, or its clip. Without a cache the file is deleted when the context ends.
 
         Raises:
           ClipError: the reason why there is none.
         """
         if self.cache is None:
-            with self._fetch_to_scratch(row) as fetched:
-                yield fetched
+            yield self._fetch_to_scratch(row)
         else:
-            yield self._fetch_to_cache(row, self.cache)
+            yield contextlib.nullcontext(self._fetch_to_cache(row, self.cache))
 
     @contextlib.contextmanager
     def _fetch_to_scratch(self, row: PlannedRow) -> Iterator[Fetched]:
