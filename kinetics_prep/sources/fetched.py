@@ -27,6 +27,10 @@ class Fetched:
     """Notes for the ledger."""
     is_new: bool = False
     """Whether it was downloaded just now."""
+    key: str | None = None
+    """Of its entry in the cache; None if it is elsewhere."""
+    doubt: ClipError | None = None
+    """Why an earlier run refused it for the row; only if such files are to be requested again."""
 
 
 @dataclasses.dataclass(frozen=True)

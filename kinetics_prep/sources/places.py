@@ -27,6 +27,7 @@ class Sources:
 
     def __init__(self, places: Sequence[Place]):
         self.places = places
+        self.cache = next((place for place in places if isinstance(place, Cache)), None)
 
     def first_usable(self, row: PlannedRow, use: Callable[[Fetched], T]) -> T:
         """The result of `use` for the first file of a row that `use` accepts.
@@ -41,7 +42,7 @@ class Sources:
           ClipError: if no place has a usable file. Its message joins those of the places; its reason is the one that
             says most, see `_verdict`.
         """
-        search = _Search(row, use)
+        search = _Search(row, use, self.cache)
         for place in self.places:
             for result in search.results(place):
                 return result
@@ -58,6 +59,8 @@ class _Search(Generic[T]):
 
     row: PlannedRow
     use: Callable[[Fetched], T]
+    cache: Cache | None
+    """Where it is noted which files were refused."""
     refused: list[Refused] = dataclasses.field(default_factory=list)
     """Files that `use` refused so far."""
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -67,7 +70,7 @@ class _Search(Generic[T]):
 
     def results(self, place: Place) -> Iterator[T]:
         """Yields the result for the first file of a place that is of use; else adds the place's refusal."""
-        candidates, errors = iter(place.candidates(self.row)), list[ClipError]()
+        candidates, errors = iter(self._candidates(place)), list[ClipError]()
         for _ in range(MOST_CANDIDATES):
             try:
                 candidate = next(candidates, None)
@@ -79,6 +82,9 @@ class _Search(Generic[T]):
                 errors.append(error)
         if errors:
             self.refusals.append((place, _of_place(errors, has_more=next(candidates, None) is not None)))
+
+    def _candidates(self, place: Place) -> Iterator[Candidate]:
+        return place.candidates(self.row, self.refused) if isinstance(place, Remote) else place.candidates(self.row)
 
     def _result(self, candidate: Candidate) -> T:
         fetched: Fetched | None = None
@@ -96,6 +102,8 @@ class _Search(Generic[T]):
         else:
             self.notes.append(f"{fetched.origin} was refused: {error.reason}")
             self.refused.append(Refused(fetched, error))
+            if self.cache:
+                self.cache.note_refused(self.row, fetched, error)
 
 
 def _shortened(notes: Sequence[str]) -> list[str]:

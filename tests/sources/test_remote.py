@@ -253,7 +253,7 @@ def test_a_refusal_is_remembered_until_the_video_was_downloaded(remote_of, cache
     assert not remote.remembers(plan_row())
     refusal(remote)
     assert remote.remembers(plan_row()) and not remote.remembers(plan_row("def"))
-    again = remote_of(Scripted(video), cache, ask_again=("not_found",))
+    again = remote_of(Scripted(video), Cache(cache.folder), ask_again=("not_found",))
     assert not again.remembers(plan_row())
     with next(again.candidates(plan_row())) as fetched:
         assert fetched.is_new
