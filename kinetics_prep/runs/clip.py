@@ -161,14 +161,21 @@ def _encode(
 def _cut_with_facts(
     annotation: Annotation, recipe: Recipe, stopwatch: Stopwatch, facts: dict[str, Any], fetched: Fetched
 ) -> CutClip:
-    """Cuts the clip of an annotation out of a file, and notes what the file is."""
-    facts |= {"attempts": fetched.attempts, "source": fetched.origin, "source_kind": fetched.source}
+    """Cuts the clip of an annotation out of a file, and notes what the file is.
+
+    If every file is refused, the first one's facts stay: it is the best match, whose refusal is reported.
+    """
+    known = {"attempts": fetched.attempts, "source": fetched.origin, "source_kind": fetched.source}
     try:
-        facts |= _checksum(fetched)
+        known |= _checksum(fetched)
         with stopwatch("seconds_decode"):
-            return _cut(annotation, fetched, recipe)
+            cut = _cut(annotation, fetched, recipe)
     except ClipError as error:
+        if "source" not in facts:
+            facts |= known
         raise with_source_name(error, fetched.path, fetched.name, fetched.attempts) from None
+    facts |= known
+    return cut
 
 
 def _cut(annotation: Annotation, fetched: Fetched, recipe: Recipe) -> CutClip:

@@ -94,7 +94,7 @@ def _versions(recipe: Recipe) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _sources(run_id: str, fetching: Fetching, scratch: str) -> Sources:
-    return open_sources(fetching, Path(scratch))
+    return open_sources(fetching, Path(scratch), run=run_id)
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,8 @@ from kinetics_prep.annotations.label_map import LabelMap
 from kinetics_prep.annotations.planned import PlanRow, RefusedRow, annotation_columns
 from kinetics_prep.annotations.row_store import RowStore
 from kinetics_prep.annotations.selection import SelectedRows, Selection, select_rows
-from kinetics_prep.errors import BY_REASON, BadOption, ClipError
+from kinetics_prep.errors import BY_REASON, BadOption, ClipError, UnreadableFile
+from kinetics_prep.media import video
 from kinetics_prep.runs import download_ledger
 from kinetics_prep.runs.download_ledger import (
     AT_HAND,
@@ -30,26 +32,39 @@ from kinetics_prep.runs.download_ledger import (
     DownloadTally,
 )
 from kinetics_prep.sources import Fetched, Fetching, Sources, open_sources
+from kinetics_prep.sources.fetched import with_source_name
 
 _WAITING_ROWS = 1024
 """Rows that may be done before an earlier row: the ledger keeps the order of the plan."""
 
 
-def download_row(row: PlanRow, sources: Sources) -> DownloadRow:
-    """Gets the video of a row, or refuses the row."""
+_SEEN_BY_PROBE = frozenset(("unreadable", "no_video_stream", "decode_timeout"))
+"""Reasons for which a file at hand is looked at; a clip is not decoded here."""
+
+
+def download_row(row: PlanRow, sources: Sources, ask_again: tuple[str, ...] = ()) -> DownloadRow:
+    """Gets the video of a row, or refuses the row.
+
+    Args:
+      ask_again: reasons; a file in the cache that `flow` refused for one of them is requested again.
+    """
     start = time.monotonic()
     facts: dict[str, Any]
     try:
         if isinstance(row, RefusedRow):
             raise BY_REASON[row.refusal_reason](row.refusal_message, attempts=0)
-        facts = sources.first_usable(row, _facts)
+        facts = sources.first_usable(row, functools.partial(_facts, ask_again))
     except ClipError as error:
         facts = {"status": REFUSED, "reason": error.reason, "message": str(error)}
         facts |= {"again": error.again.value, "attempts": error.attempts}
     return DownloadRow(**annotation_columns(row), seconds=time.monotonic() - start, **facts)
 
 
-def _facts(fetched: Fetched) -> dict[str, Any]:
+def _facts(ask_again: tuple[str, ...], fetched: Fetched) -> dict[str, Any]:
+    if fetched.doubt is not None:
+        raise fetched.doubt
+    if not fetched.is_new and _SEEN_BY_PROBE.intersection(ask_again):
+        _probe(fetched, ask_again)
     return {
         "status": DOWNLOADED if fetched.is_new else AT_HAND,
         "attempts": fetched.attempts,
@@ -60,6 +75,17 @@ def _facts(fetched: Fetched) -> dict[str, Any]:
         "begins_seconds": fetched.begins_seconds,
         "notes": "; ".join(fetched.notes) or None,
     }
+
+
+def _probe(fetched: Fetched, ask_again: tuple[str, ...]) -> None:
+    """Raises what ffmpeg finds wrong with the beginning of a file, if it is one of the reasons."""
+    try:
+        video.probe(fetched.path)
+    except OSError as error:  # no right to read it, or removed since it was listed
+        raise UnreadableFile(f"{fetched.origin} cannot be read: {error.strerror}") from None
+    except ClipError as error:
+        if error.reason in ask_again:
+            raise with_source_name(error, fetched.path, fetched.name, fetched.attempts) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,23 +155,28 @@ def _download_split(run: DownloadRun, split: str) -> None:
         journal.add(row)
 
     with DownloadJournal(path, scratch) as journal:
-        rows = download_rows(run.arranged(split), run.sources, job.workers, done)
+        rows = download_rows(run.arranged(split), run.sources, job.workers, done, job.fetching.ask_again)
         download_ledger.write(path, rows, scratch)
 
 
 def download_rows(
-    rows: Iterable[PlanRow], sources: Sources, workers: int, done: Callable[[DownloadRow], None] = lambda row: None
+    rows: Iterable[PlanRow],
+    sources: Sources,
+    workers: int,
+    done: Callable[[DownloadRow], None] = lambda row: None,
+    ask_again: tuple[str, ...] = (),
 ) -> Iterator[DownloadRow]:
     """Downloads rows, `workers` at a time; yields what became of them, in their order.
 
     Args:
       done: called with each result at once, in no order, but never twice at the same time.
+      ask_again: as for `download_row`.
     """
     lock = threading.Lock()
     running: collections.deque[concurrent.futures.Future[DownloadRow]] = collections.deque()
 
     def download(row: PlanRow) -> DownloadRow:
-        result = download_row(row, sources)
+        result = download_row(row, sources, ask_again)
         with lock:
             done(result)
         return result

@@ -42,12 +42,13 @@ __all__ = [
 ]
 
 
-def open_sources(fetching: Fetching, scratch: Path, reads_cache: bool = True) -> Sources:
+def open_sources(fetching: Fetching, scratch: Path, reads_cache: bool = True, run: str | None = None) -> Sources:
     """Opens all the places where videos are searched: first the cache, then those of --videos in their order.
 
     Args:
       scratch: the folder for downloads if there is no cache; need not exist.
       reads_cache: whether each file of the cache is read and compared with its sha256; see `Cache`.
+      run: the run's id, the same in all its processes; see `Cache`.
 
     Raises:
       BadOption: if a place, the cache or the cookies cannot be used.
@@ -55,7 +56,7 @@ def open_sources(fetching: Fetching, scratch: Path, reads_cache: bool = True) ->
     if not fetching.videos and not fetching.cache:
         raise BadOption("--videos is missing: a folder, a tar archive, a URL, or youtube")
     cookies.text(fetching.cookies)  # refuses a bad file even if no source uses cookies
-    cache = Cache(Path(fetching.cache), reads_cache) if fetching.cache else None
+    cache = Cache(Path(fetching.cache), reads_cache, fetching.ask_again, run) if fetching.cache else None
     paces = Paces(fetching.politeness, (cache.folder if cache else scratch.parent) / "hosts")
     places: list[Place] = [cache] if cache else []
     for text in fetching.videos:

@@ -25,6 +25,7 @@ from kinetics_prep.sources.archive_index import DamagedIndex, Index, PackedVideo
 from kinetics_prep.sources.archive_scan import TAR_SUFFIXES
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.sources.source import Candidate
 from kinetics_prep.storage.files import reporting_full_disk
 
 # Accepted so that `open` can say what to do with them.
@@ -43,8 +44,8 @@ _OTHER_SUFFIXES = (
 )
 
 
-class Candidate(NamedTuple):
-    """A video that fits a row. Sorts the best match first, as `naming.Match`."""
+class PackedMatch(NamedTuple):
+    """A member that fits a row. Sorts the best match first, as `naming.Match`."""
 
     rank: int
     is_unusual: bool
@@ -101,49 +102,56 @@ class Archives:
 
     def has(self, row: PlannedRow) -> bool:
         """Whether an archive has a file for a row; no archive is opened."""
-        return any(True for _ in self._candidates(row))
+        return any(True for _ in self._matches(row))
 
-    @contextlib.contextmanager
-    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
-        """Copies the best match for a row to a file that is deleted when the context ends.
+    def candidates(self, row: PlannedRow) -> Iterator[Candidate]:
+        """Yields the members that may hold the clip of a row, the best match first.
 
         Raises:
-          NotFound: if no archive has it.
+          NotFound: if no archive has one.
+        """
+        matches = sorted(self._matches(row))
+        if not matches:
+            where = _counted(len(self._paths))
+            raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* in {where} of --videos")
+        yield from map(self._copied, matches)
+
+    @contextlib.contextmanager
+    def _copied(self, match: PackedMatch) -> Iterator[Fetched]:
+        """Copies a member to a file that is deleted when the context ends.
+
+        Raises:
           TooLarge: if it is larger than the limit.
           UnreadableFile: if the archive is damaged there, or has changed since it was scanned.
         """
-        best = min(self._candidates(row), default=None)
-        if best is None:
-            where = _counted(len(self._paths))
-            raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* in {where} of --videos")
-        name = os.path.basename(_printable(self._indexes[best.archive].video(best.number).path))
+        name = os.path.basename(_printable(self._indexes[match.archive].video(match.number).path))
         self._scratch.mkdir(parents=True, exist_ok=True)
         # Only letters and digits of the member's name go into the local one, which messages mention.
         path = self._scratch / f"{uuid.uuid4().hex}-{re.sub('[^A-Za-z0-9_-]', '_', name)[:60]}"
         try:
             with reporting_full_disk(path):
-                self._copy(best, path)
-            yield Fetched(path, name, best.origin, best.begins_seconds, source="archive")
+                self._copy(match, path)
+            yield Fetched(path, name, match.origin, match.begins_seconds, source="archive")
         finally:
             path.unlink(missing_ok=True)
 
-    def _candidates(self, row: PlannedRow) -> Iterator[Candidate]:
+    def _matches(self, row: PlannedRow) -> Iterator[PackedMatch]:
         key = np.uint64(archive_index.word_key(row.media_id))
         first, stop = np.searchsorted(self._keys, key, "left"), np.searchsorted(self._keys, key, "right")
         for archive, number in zip(self._archives[first:stop].tolist(), self._numbers[first:stop].tolist()):
             video = self._indexes[archive].video(number)
             if match := naming.match(video.path, row):
                 origin = self._origin(archive, video)
-                yield Candidate(match.rank, match.is_unusual, origin, match.begins_seconds, archive, number)
+                yield PackedMatch(match.rank, match.is_unusual, origin, match.begins_seconds, archive, number)
 
     def _origin(self, archive: int, video: PackedVideo) -> str:
         packed_in = os.path.relpath(self._paths[archive], self._root)
         return ": ".join(map(_printable, (packed_in, *video.within, video.path)))
 
-    def _copy(self, candidate: Candidate, path: Path) -> None:
-        archive, origin = candidate.archive, candidate.origin
+    def _copy(self, match: PackedMatch, path: Path) -> None:
+        archive, origin = match.archive, match.origin
         index = self._indexes[archive]
-        video = index.video(candidate.number)
+        video = index.video(match.number)
         if video.size_bytes > self._fetching.largest_bytes:
             raise TooLarge(f"{origin}: {video.size_bytes} bytes, --largest allows {self._fetching.largest_bytes}")
         try:

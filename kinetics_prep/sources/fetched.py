@@ -27,6 +27,18 @@ class Fetched:
     """Notes for the ledger."""
     is_new: bool = False
     """Whether it was downloaded just now."""
+    key: str | None = None
+    """Of its entry in the cache; None if it is elsewhere."""
+    doubt: ClipError | None = None
+    """Why an earlier run refused it for the row; only if such files are to be requested again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A file that is no use for a row, and why."""
+
+    fetched: Fetched
+    error: ClipError
 
 
 def with_source_name(error: ClipError, path: Path, name: str, attempts: int) -> ClipError:

@@ -10,6 +10,7 @@ from kinetics_prep.errors import BadOption, NotFound
 from kinetics_prep.sources import naming
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
+from kinetics_prep.sources.source import Candidate
 
 
 class Folder:
@@ -48,9 +49,8 @@ class Folder:
         """Whether there is a file for a row."""
         return bool(self._matches(row))
 
-    @contextlib.contextmanager
-    def fetch(self, row: PlannedRow) -> Iterator[Fetched]:
-        """The file of a row; the best match if there are several.
+    def candidates(self, row: PlannedRow) -> Iterator[Candidate]:
+        """Yields the files that may hold the clip of a row, the best match first.
 
         Raises:
           NotFound: if there is none.
@@ -58,9 +58,11 @@ class Folder:
         matches = self._matches(row)
         if not matches:
             raise NotFound(f"no file {row.media_id}.* or {row.media_id}_<start>_<end>.* below --videos")
-        path, begins_seconds = matches[0].path, matches[0].begins_seconds
-        name = os.fsencode(path).decode("utf-8", "replace")
-        yield Fetched(self.root / path, os.path.basename(name), name, begins_seconds, source="folder")
+        for match in matches:
+            name = os.fsencode(match.path).decode("utf-8", "replace")
+            path = self.root / match.path
+            fetched = Fetched(path, os.path.basename(name), name, match.begins_seconds, source="folder")
+            yield contextlib.nullcontext(fetched)
 
     def _matches(self, row: PlannedRow) -> list[naming.Match]:
         """Files that hold the row's clip, the best match first. Files deleted since the listing are left out."""

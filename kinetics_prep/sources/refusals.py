@@ -18,10 +18,11 @@ class Refusals:
 
     Args:
       scratch: a folder on the same disk, for files that are not complete yet.
+      run: the run's id. What was refused in this run is not requested again in it.
     """
 
-    def __init__(self, folder: Path, scratch: Path):
-        self._folder, self._scratch = folder, scratch
+    def __init__(self, folder: Path, scratch: Path, run: str):
+        self._folder, self._scratch, self._run = folder, scratch, run
 
     def note(self, key: str, source: str, error: ClipError, fetching: Fetching) -> None:
         """Adds the refusal of a source.
@@ -39,30 +40,47 @@ class Refusals:
                 "with_cookies": fetching.cookies is not None,
                 "through_proxy": fetching.proxy is not None,
                 "seconds_since_1970": time.time(),
+                "run": self._run,
             }
         }
         write_json(path, refusals, self._scratch)
 
     def find(self, key: str, source: str, fetching: Fetching) -> ClipError | None:
-        """The refusal of a source in an earlier run; None if there is none, or if a further request may help."""
+        """The refusal of a source; None if there is none, or if a further request may help."""
         refusal = _read(path_of_key(self._folder, key)).get(source, {})
         try:
             kind = BY_REASON[refusal["reason"]]
-            if not _is_final(kind, refusal, fetching):
+            if not _is_final(kind, refusal, fetching, of_this_run=refusal.get("run") == self._run):
                 return None
             day = time.strftime("%Y-%m-%d", time.gmtime(refusal["seconds_since_1970"]))
-            return kind(f"{refusal['message']} (on {day})", attempts=0)
+            message = f"{refusal['message']} (on {day})"
+            message.encode()  # a forged one may be no text that a ledger can hold
+            return kind(message, attempts=0)
         except (KeyError, TypeError, ValueError, OverflowError, OSError):  # OSError: a date that no calendar has
             return None  # a damaged refusal counts as none
 
-    def forget(self, key: str) -> None:
-        """Deletes the refusals of all sources for a video."""
-        path_of_key(self._folder, key).unlink(missing_ok=True)
+    def forget(self, key: str, source: str | None) -> None:
+        """Deletes the refusal of a source for a video; those of all sources if it is None."""
+        path = path_of_key(self._folder, key)
+        refusals = _read(path)
+        others = {name: refusal for name, refusal in refusals.items() if name != source and source is not None}
+        if others and others != refusals:
+            write_json(path, others, self._scratch)
+        elif not others:
+            path.unlink(missing_ok=True)
 
 
-def _is_final(kind: type[ClipError], refusal: dict[str, Any], fetching: Fetching) -> bool:
-    """Whether a further request is useless: the reason does not pass, and there are no new cookies and no new proxy."""
-    if kind.again not in _REMEMBERED or kind.reason in fetching.ask_again:
+def _is_final(kind: type[ClipError], refusal: dict[str, Any], fetching: Fetching, of_this_run: bool) -> bool:
+    """Whether a further request is useless: the reason does not pass, and there are no new cookies and no new proxy.
+
+    Args:
+      of_this_run: whether the source was asked in this run.
+    """
+    if kind.again not in _REMEMBERED:
+        return False
+    if of_this_run:
+        return True
+    if kind.reason in fetching.ask_again:
         return False
     has_new_cookies = fetching.cookies and not refusal["with_cookies"]
     has_new_proxy = fetching.proxy and not refusal["through_proxy"]
@@ -74,7 +92,7 @@ def _is_final(kind: type[ClipError], refusal: dict[str, Any], fetching: Fetching
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

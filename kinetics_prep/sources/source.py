@@ -5,7 +5,7 @@ call; `Remote` adds further attempts, the host's pace and the cache.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,6 +13,9 @@ from typing import Protocol, runtime_checkable
 from kinetics_prep.annotations.planned import PlannedRow
 from kinetics_prep.sources.fetched import Fetched
 from kinetics_prep.sources.fetching import Fetching
+
+Candidate = AbstractContextManager[Fetched]
+"""A file that may hold the clip of a row. It exists within the context; opening raises a `ClipError` if it cannot."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +34,11 @@ class LocalSource(Protocol):
     def has(self, row: PlannedRow) -> bool:
         """Whether there is a file for a row; no file is opened."""
 
-    def fetch(self, row: PlannedRow) -> AbstractContextManager[Fetched]:
-        """The video of a row, or a piece of it; the file exists until the context ends.
+    def candidates(self, row: PlannedRow) -> Iterator[Candidate]:
+        """Yields the files that may hold the clip of a row, the best match first.
 
         Raises:
-          ClipError: if there is no file for the row, or the file cannot be read.
+          NotFound: if there is none.
         """
 
 

@@ -85,12 +85,12 @@ def opened(tmp_path):
 
 
 def content(archives: Archives, row: PlannedRow) -> bytes:
-    with archives.fetch(row) as fetched:
+    with next(archives.candidates(row)) as fetched:
         return fetched.path.read_bytes()
 
 
 def origin(archives: Archives, row: PlannedRow) -> tuple[str, float | None]:
-    with archives.fetch(row) as fetched:
+    with next(archives.candidates(row)) as fetched:
         assert fetched.name == os.path.basename(fetched.origin.rsplit(": ", 1)[-1])
         return fetched.origin, fetched.begins_seconds
 
@@ -222,7 +222,7 @@ def test_archives_in_the_layouts_of_mirrors(opened, clip):
     archives = opened(**parts)
     assert origin(archives, plan_row()) == ("using segway.tar.gz: using segway/abc_000005_000015.mp4", 5.0)
     assert origin(archives, plan_row("xyz", 10.0, 20.0)) == ("part_0.tar.gz: ./xyz_000010_000020.mp4", 10.0)
-    with archives.fetch(plan_row()) as fetched:
+    with next(archives.candidates(plan_row())) as fetched:
         assert video.probe(fetched.path).width == 64
     assert not fetched.path.exists()
 
@@ -463,7 +463,7 @@ def test_processes_may_index_at_once(large, tmp_path):
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_a_name_leads_nowhere_but_to_the_scratch_folder(opened, tmp_path, name, kind):
     archives = opened(**{"a.tar": tar_of(member(name, b"x"), kind=kind)})
-    with archives.fetch(plan_row()) as fetched:
+    with next(archives.candidates(plan_row())) as fetched:
         assert fetched.path.parent == tmp_path / "scratch/run" and fetched.path.read_bytes() == b"x"
         assert fetched.origin == f"a.tar: {name}" and fetched.name == "abc.mp4"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scratch", "videos"]

@@ -13,7 +13,9 @@ from kinetics_prep.errors import BadOption, ClipError, NotFound, Truncated
 from kinetics_prep.runs.clip import prepare_row
 from kinetics_prep.runs.context import RunContext
 from kinetics_prep.sources import Fetching, open_sources
-from kinetics_prep.sources.cache import Cache, Entry
+from kinetics_prep.sources.cache import Cache
+from kinetics_prep.sources.entry import Entry
+from kinetics_prep.sources.fetched import Fetched
 
 VIDEO = OTHER = b""
 
@@ -153,13 +155,16 @@ def test_a_file_that_is_no_video_is_not_kept_and_not_requested_again(server, sou
 
 def test_what_is_on_disk(tmp_path):
     cache = Cache(tmp_path / "cache")
-    cache.keep(entry("clip abc", b"video", name="a.mp4", begins_seconds=5.0, notes=("note",)), new(tmp_path, b"video"))
+    more = {"place": "http://h/{id}", "seconds_since_1970": 1700000000.25, "asked_for": "too_short", "run": "run 1"}
+    kept = entry("clip abc", b"video", name="a.mp4", begins_seconds=5.0, notes=("note",), **more)
+    cache.keep(kept, new(tmp_path, b"video"))
     name = hashlib.sha256(b"clip abc").hexdigest()
     assert (tmp_path / "cache/entries" / name[:2] / f"{name}.json").read_text("utf-8") == (
         '{\n "key": "clip abc",\n "name": "a.mp4",\n "origin": "http://h/\u00e9",\n "source": "http",\n'
         ' "begins_seconds": 5.0,\n "attempts": 2,\n'
         ' "sha256": "0cab1c9617404faf2b24e221e189ca5945813e14d3f766345b09ca13bbe28ffc",\n "bytes": 5,\n'
-        ' "notes": [\n  "note"\n ]\n}\n'
+        ' "notes": [\n  "note"\n ],\n "place": "http://h/{id}",\n "seconds_since_1970": 1700000000.25,\n'
+        ' "asked_for": "too_short",\n "run": "run 1",\n "answer": null,\n "found": {},\n "others": []\n}\n'
     )
     with cache.locked("video abc"):
         assert [path.name for path in (tmp_path / "cache/locks").iterdir()] == ["1038"]
@@ -168,6 +173,15 @@ def test_what_is_on_disk(tmp_path):
 def entry(key: str, body: bytes, **more) -> Entry:
     facts = {"name": "abc.mp4", "origin": "http://h/\u00e9", "source": "http", "begins_seconds": None, "attempts": 2}
     return Entry(key=key, sha256=hashlib.sha256(body).hexdigest(), bytes=len(body), **(facts | more))
+
+
+def found(cache: Cache, row=None) -> Fetched | None:
+    """The first file of a row in a cache."""
+    try:
+        with next(cache.candidates(row or plan_row())) as fetched:
+            return fetched
+    except NotFound:
+        return None
 
 
 def new(tmp_path, body: bytes):
@@ -189,22 +203,32 @@ def test_keeping_a_file_forgets_the_refusals_of_that_video_alone(tmp_path):
 def test_a_file_whose_bytes_have_changed_is_found_only_if_they_are_not_read(tmp_path, reads_bytes):
     cache = Cache(tmp_path / "cache", reads_bytes)
     kept = cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
-    assert cache.find(plan_row()).path == kept.path
+    assert found(cache).path == kept.path
     kept.path.write_bytes(b"vide0")
-    assert (cache.find(plan_row()) is None) == reads_bytes
+    assert (found(cache) is None) == reads_bytes
     kept.path.write_bytes(b"vide")
-    assert cache.find(plan_row()) is None
+    assert found(cache) is None
 
 
 def test_the_clip_itself_comes_before_the_whole_video(tmp_path):
     cache, row = Cache(tmp_path / "cache"), plan_row()
     assert not cache.has(row)
     cache.keep(entry(Cache.key(row, is_piece=False), b"whole"), new(tmp_path, b"whole"))
-    assert cache.has(row) and cache.find(row).path.read_bytes() == b"whole"
+    assert cache.has(row) and found(cache, row).path.read_bytes() == b"whole"
     cache.keep(entry(Cache.key(row, is_piece=True), b"piece", begins_seconds=5.0), new(tmp_path, b"piece"))
-    assert cache.find(row).path.read_bytes() == b"piece"
+    assert found(cache, row).path.read_bytes() == b"piece"
     assert cache.has(plan_row("abc", 20.0, 30.0)) and not cache.has(plan_row("def"))
-    assert cache.find(plan_row("abc", 20.0, 30.0)).path.read_bytes() == b"whole"
+    assert found(cache, plan_row("abc", 20.0, 30.0)).path.read_bytes() == b"whole"
+
+
+def test_a_file_that_is_a_piece_and_the_whole_video_is_tried_as_both(tmp_path):
+    cache, row = Cache(tmp_path / "cache"), plan_row()
+    for is_piece in (True, False):
+        begins_seconds = 5.0 if is_piece else None
+        kept = entry(Cache.key(row, is_piece), b"video", begins_seconds=begins_seconds)
+        cache.keep(kept, new(tmp_path, b"video"))
+    found_files = [candidate.__enter__() for candidate in cache.candidates(row)]
+    assert [fetched.begins_seconds for fetched in found_files] == [5.0, None]
 
 
 def test_an_entry_that_leads_out_of_the_cache_is_not_followed(tmp_path):
@@ -215,7 +239,7 @@ def test_an_entry_that_leads_out_of_the_cache_is_not_followed(tmp_path):
     assert len(way_out) == 64 and (tmp_path / "cache/videos" / way_out[:2] / way_out).read_bytes() == b"words"
     (path,) = (tmp_path / "cache/entries").glob("*/*")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": way_out}))
-    assert cache.find(plan_row()) is None
+    assert found(cache) is None
 
 
 def test_an_entry_of_another_video_is_not_taken(tmp_path):
@@ -223,7 +247,7 @@ def test_an_entry_of_another_video_is_not_taken(tmp_path):
     cache.keep(entry("video abc", b"video"), new(tmp_path, b"video"))
     (path,) = (tmp_path / "cache/entries").glob("*/*")
     path.write_text(path.read_text().replace("video abc", "video def"))
-    assert cache.find_key("video abc") is None
+    assert found(cache) is None
 
 
 # What was refused -----------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def fetch(server, tmp_path):
     @contextlib.contextmanager
     def fetch(template: str, row: PlanRow, **settings):
         try:
-            with source(server.url + template, scratch, **settings).fetch(row) as fetched:
+            with next(source(server.url + template, scratch, **settings).candidates(row)) as fetched:
                 yield fetched
         finally:
             assert not scratch.exists() or not list(scratch.iterdir())
@@ -137,10 +137,10 @@ def test_a_bad_template_is_refused_before_the_run(tmp_path, template):
 def test_a_password_in_the_address_is_used_and_not_written_down(server, tmp_path):
     server.says("/abc.mp4", OK)
     place = source(server.url.replace("http://", "http://me:secret@") + "/{id}.mp4", tmp_path / "scratch")
-    with place.fetch(plan_row()) as fetched:
+    with next(place.candidates(plan_row())) as fetched:
         assert fetched.origin == server.url.replace("http://", "http://***@") + "/abc.mp4"
     assert server.requests[0].headers["Authorization"].startswith("Basic ")
-    with pytest.raises(NotFound) as caught, place.fetch(plan_row("missing")):
+    with pytest.raises(NotFound) as caught, next(place.candidates(plan_row("missing"))):
         pass
     assert "secret" not in str(caught.value) + place.name
 
@@ -164,7 +164,7 @@ def test_a_redirection_takes_neither_password_nor_cookies_to_another_host(server
     other_server.says("/abc.mp4", OK)
     address = server.url if header == "Cookie" else server.url.replace("http://", "http://me:secret@")
     place = source(address + "/{id}.mp4", tmp_path / "scratch", cookies=str(cookies))
-    with place.fetch(plan_row()) as fetched:
+    with next(place.candidates(plan_row())) as fetched:
         assert fetched.path.read_bytes() == b"video"
     assert [header in request.headers for request in server.requests] == [True, True]
     (request,) = other_server.requests
@@ -193,7 +193,7 @@ def test_no_message_names_a_password(server, tmp_path, location):
     address = server.url.replace("http://", "http://me:sec@ret@") + "/{id}.mp4"
     server.says("/abc.mp4", (302, {"Location": location or address.format(id="abc")}, b""))
     place = source(address, tmp_path / "scratch")
-    with pytest.raises(ClipError) as caught, place.fetch(plan_row()):
+    with pytest.raises(ClipError) as caught, next(place.candidates(plan_row())):
         pass
     assert "ret" not in str(caught.value).replace("retries", "")
 
@@ -236,7 +236,7 @@ def test_a_signed_address_is_used_and_no_secret_of_it_is_on_disk_or_in_a_message
     place = source(template, tmp_path / "scratch", cache=str(tmp_path / "cache"))
     said, row = [place.name], plan_row("an-id-longer-than-16")
     try:
-        with place.fetch(row) as fetched:
+        with next(place.candidates(row)) as fetched:
             said += [fetched.origin, fetched.name, *fetched.notes]
     except ClipError as error:
         said.append(str(error))
@@ -251,7 +251,7 @@ def test_a_download_goes_on_under_a_new_signature(server, tmp_path):
     addresses = [f"{server.url}/{{id}}.mp4?Expires={number}&Signature=secret{number}" for number in (1, 1, 2)]
     server.otherwise = loopback.file(VIDEO, break_after=100)
     before = [source(address, tmp_path, cache=str(tmp_path)) for address in addresses]
-    with pytest.raises(ClipError), before[0].fetch(plan_row()):
+    with pytest.raises(ClipError), next(before[0].candidates(plan_row())):
         pass
     server.otherwise = loopback.file(VIDEO)
     path = tmp_path / "done"
@@ -263,7 +263,7 @@ def test_a_download_goes_on_under_a_new_signature(server, tmp_path):
 @pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:1", "http://me:secret@a..b:1", "me:secret@127.0.0.1:1"])
 def test_no_message_names_the_password_of_the_proxy(tmp_path, proxy):
     place = source("http://far.invalid/{id}", tmp_path / "scratch", proxy=proxy)
-    with pytest.raises(ClipError) as caught, place.fetch(plan_row()):
+    with pytest.raises(ClipError) as caught, next(place.candidates(plan_row())):
         pass
     assert "secret" not in str(caught.value)
 
@@ -348,7 +348,7 @@ def test_a_server_that_is_not_there_is_tried_three_times(tmp_path, monkeypatch):
         pass
     with (
         pytest.raises(Network, match="3 attempts"),
-        source(gone.url + "/{id}", tmp_path / "scratch").fetch(plan_row()),
+        next(source(gone.url + "/{id}", tmp_path / "scratch").candidates(plan_row())),
     ):
         pass
     assert not list((tmp_path / "scratch").iterdir())
@@ -356,7 +356,7 @@ def test_a_server_that_is_not_there_is_tried_three_times(tmp_path, monkeypatch):
 
 def test_a_host_that_has_no_address_is_a_failure_of_the_net(tmp_path):
     place = source("http://no-such-host.invalid/{id}", tmp_path / "scratch")
-    with pytest.raises(Network), place.fetch(plan_row()):
+    with pytest.raises(Network), next(place.candidates(plan_row())):
         pass
 
 
@@ -595,7 +595,7 @@ def test_a_bad_file_of_cookies_is_a_mistake(tmp_path, content):
 def test_requests_go_to_the_proxy_instead_of_the_host(server, fetch, tmp_path):
     server.says("http://far.invalid/abc.mp4", OK)
     place = source("http://far.invalid/{id}.mp4", tmp_path / "scratch", proxy=server.url)
-    with place.fetch(plan_row()) as fetched:
+    with next(place.candidates(plan_row())) as fetched:
         assert fetched.path.read_bytes() == b"video"
     assert server.requested == ["http://far.invalid/abc.mp4"]
 

@@ -7,29 +7,42 @@ import pytest
 from conftest import plan_row
 
 from kinetics_prep import errors
-from kinetics_prep.errors import PASSING, ClipError, Network, NotFound, Private, TooShort
+from kinetics_prep.errors import PASSING, ClipError, Network, NotFound, Private, TooShort, UnreadableFile
 from kinetics_prep.sources.cache import Cache
 from kinetics_prep.sources.fetched import Fetched, with_source_name
-from kinetics_prep.sources.places import Sources
+from kinetics_prep.sources.places import MOST_CANDIDATES, Sources
 
 
 class Place:
-    """A place that has a file with a given name, or raises an error."""
+    """A place that has files with given names, or raises an error in place of one."""
 
-    def __init__(self, outcome: str | Exception):
-        self.outcome, self.fetches, self.is_open = outcome, 0, False
+    def __init__(self, *outcomes: str | Exception):
+        self.outcomes, self.fetches, self.is_open = outcomes, 0, False
 
     def has(self, row) -> bool:
-        return isinstance(self.outcome, str)
+        return isinstance(self.outcomes[0], str)
+
+    def candidates(self, row):
+        if isinstance(self.outcomes[0], NotFound):
+            self.fetches += 1
+            raise self.outcomes[0]
+        yield from map(self.opened, self.outcomes)
 
     @contextlib.contextmanager
-    def fetch(self, row):
+    def opened(self, outcome: str | Exception):
         self.fetches += 1
-        if not isinstance(self.outcome, str):
-            raise self.outcome
+        if not isinstance(outcome, str):
+            raise outcome
         self.is_open = True
-        yield Fetched(Path(self.outcome), self.outcome, self.outcome)
+        yield Fetched(Path(outcome), outcome, outcome)
         self.is_open = False
+
+
+def unless_short(fetched: Fetched) -> Fetched:
+    """Takes a file unless its name says that it is too short."""
+    if "short" in fetched.name:
+        raise TooShort(f"{fetched.name} ends early")
+    return fetched
 
 
 def refusal(*places, use=lambda fetched: fetched) -> ClipError:
@@ -40,14 +53,41 @@ def refusal(*places, use=lambda fetched: fetched) -> ClipError:
 
 def test_the_first_place_with_a_usable_file_is_the_last_that_is_tried():
     places = [Place(NotFound("none")), Place("short"), Place("good"), Place("never")]
-
-    def use(fetched: Fetched) -> str:
-        if fetched.name == "short":
-            raise TooShort("ends early")
-        return fetched.name
-
-    assert Sources(places).first_usable(plan_row(), use) == "good"
+    assert Sources(places).first_usable(plan_row(), unless_short).name == "good"
     assert [place.fetches for place in places] == [1, 1, 1, 0]
+
+
+def test_the_files_of_a_place_are_tried_in_their_order_before_the_next_place():
+    places = [Place("short", UnreadableFile("damaged there"), "good", "never"), Place("never")]
+    assert Sources(places).first_usable(plan_row(), unless_short).name == "good"
+    assert [place.fetches for place in places] == [3, 0]
+
+
+def test_the_notes_of_a_file_say_which_were_refused_before_it():
+    places = [
+        Place("short"),
+        Place(NotFound("none")),
+        Place("short2", UnreadableFile("a.tar: b.mp4: bad"), "short3", "good"),
+    ]
+    notes = Sources(places).first_usable(plan_row(), unless_short).notes
+    first = ("short was refused: too_short", "short2 was refused: too_short")
+    assert notes == (*first, "a file was refused, unreadable_file: a.tar: b.mp4: bad", "1 more file was refused")
+    assert Sources([Place("good")]).first_usable(plan_row(), unless_short).notes == ()
+
+
+def test_of_the_files_of_a_place_the_best_is_reported_with_the_number_of_the_others():
+    error = refusal(Place("short", UnreadableFile("bad"), "short2"), Place(Private("b")), use=unless_short)
+    assert (type(error), error.attempts) == (TooShort, 4)
+    assert str(error) == "short ends early (2 more files were refused there: unreadable_file, too_short); b"
+    assert "(1 more file was refused there: too_short)" in str(refusal(Place("short", "short"), use=unless_short))
+
+
+def test_a_place_with_very_many_files_for_a_row_is_given_up():
+    place = Place(*["short"] * MOST_CANDIDATES, "good")
+    message = f"({MOST_CANDIDATES - 1} more files were refused there: too_short; further files were not tried)"
+    assert message in str(refusal(place, use=unless_short))
+    assert place.fetches == MOST_CANDIDATES
+    assert "not tried" not in str(refusal(Place(*["short"] * MOST_CANDIDATES), use=unless_short))
 
 
 def test_the_file_exists_while_it_is_used():

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from kinetics_prep import errors
-from kinetics_prep.errors import Again, Geo, LoginRequired, NotFound, Private
+from kinetics_prep.errors import Again, Geo, LoginRequired, Network, NotFound, Private
 from kinetics_prep.sources.fetching import Fetching
 from kinetics_prep.sources.refusals import Refusals
 
@@ -19,7 +19,13 @@ WITH_PROXY = Fetching((SOURCE,), proxy="http://proxy")
 
 @pytest.fixture
 def refusals(tmp_path) -> Refusals:
-    return Refusals(tmp_path / "refusals", tmp_path / "partial")
+    return Refusals(tmp_path / "refusals", tmp_path / "partial", "run 1")
+
+
+@pytest.fixture
+def later(tmp_path) -> Refusals:
+    """The same folder in the next run."""
+    return Refusals(tmp_path / "refusals", tmp_path / "partial", "run 2")
 
 
 def test_what_is_on_disk(refusals, tmp_path, monkeypatch):
@@ -31,11 +37,11 @@ def test_what_is_on_disk(refusals, tmp_path, monkeypatch):
     assert path == tmp_path / "refusals" / name[:2] / f"{name}.json"
     geo = (
         '"reason": "geo",\n  "message": "not hére",\n  "attempts": 2,\n  "with_cookies": true,\n'
-        '  "through_proxy": false,\n  "seconds_since_1970": 1700000000.25'
+        '  "through_proxy": false,\n  "seconds_since_1970": 1700000000.25,\n  "run": "run 1"'
     )
     private = (
         '"reason": "private",\n  "message": "private",\n  "attempts": 1,\n  "with_cookies": false,\n'
-        '  "through_proxy": true,\n  "seconds_since_1970": 1700000000.25'
+        '  "through_proxy": true,\n  "seconds_since_1970": 1700000000.25,\n  "run": "run 1"'
     )
     expected = f'{{\n "http://host/{{id}}": {{\n  {geo}\n }},\n "youtube": {{\n  {private}\n }}\n}}\n'
     assert path.read_text("utf-8") == expected
@@ -75,21 +81,31 @@ def test_a_refusal_is_that_of_a_source_and_of_a_video(refusals):
     ],
 )
 def test_new_cookies_and_a_new_proxy_are_worth_a_request_if_they_can_help(
-    refusals, kind, noted_with, found_with, is_remembered
+    refusals, later, kind, noted_with, found_with, is_remembered
 ):
     refusals.note(KEY, SOURCE, kind("why"), noted_with)
-    assert (refusals.find(KEY, SOURCE, found_with) is not None) == is_remembered
+    assert (later.find(KEY, SOURCE, found_with) is not None) == is_remembered
 
 
-def test_forgetting_a_video_forgets_the_refusals_of_all_sources(refusals):
+def test_within_a_run_a_source_is_asked_once_whatever_is_to_be_asked_again(refusals, later):
+    ask_again = Fetching((SOURCE,), ask_again=("not_found", "network"))
+    refusals.note(KEY, SOURCE, NotFound("why"), ask_again)
+    assert type(refusals.find(KEY, SOURCE, ask_again)) is NotFound
+    assert later.find(KEY, SOURCE, ask_again) is None
+    refusals.note(KEY, SOURCE, Network("why"), ask_again)  # which passes
+    assert refusals.find(KEY, SOURCE, ask_again) is None
+
+
+@pytest.mark.parametrize("forgotten", [SOURCE, None])
+def test_the_refusal_of_one_source_is_forgotten_or_those_of_all(refusals, forgotten):
     for source in (SOURCE, "youtube"):
         refusals.note(KEY, source, NotFound("why"), PLAIN)
         refusals.note("video def", source, NotFound("why"), PLAIN)
-    refusals.forget(KEY)
-    refusals.forget(KEY)  # nothing left
-    for source in (SOURCE, "youtube"):
-        assert refusals.find(KEY, source, PLAIN) is None
-        assert refusals.find("video def", source, PLAIN) is not None
+    refusals.forget(KEY, forgotten)
+    refusals.forget(KEY, forgotten)  # nothing left
+    assert refusals.find(KEY, SOURCE, PLAIN) is None
+    assert (refusals.find(KEY, "youtube", PLAIN) is None) == (forgotten is None)
+    assert all(refusals.find("video def", source, PLAIN) for source in (SOURCE, "youtube"))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +113,7 @@ def test_forgetting_a_video_forgets_the_refusals_of_all_sources(refusals):
     [
         {"reason": "x"},
         {"reason": []},
+        {"message": "\ud800"},
         {"seconds_since_1970": "x"},
         {"seconds_since_1970": 1e300},
         {"seconds_since_1970": 1e17},

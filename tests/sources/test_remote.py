@@ -62,7 +62,7 @@ def sleeps(monkeypatch) -> list[float]:
 
 
 def refusal(remote: Remote, row=None) -> ClipError:
-    with pytest.raises(ClipError) as caught, remote.fetch(row or plan_row()):
+    with pytest.raises(ClipError) as caught, next(remote.candidates(row or plan_row())):
         pass
     return caught.value
 
@@ -75,7 +75,7 @@ def test_the_test_source_is_a_remote_source():
 
 
 def test_a_download_is_a_file_with_its_facts_until_the_context_ends(remote_of, tmp_path):
-    with remote_of(Scripted(b"video")).fetch(plan_row()) as fetched:
+    with next(remote_of(Scripted(b"video")).candidates(plan_row())) as fetched:
         assert fetched.path.read_bytes() == b"video"
         assert (fetched.name, fetched.origin, fetched.source) == ("abc.mp4", "http://host/abc", "http")
         assert (fetched.attempts, fetched.notes, fetched.is_new, fetched.begins_seconds) == (1, ("a note",), True, None)
@@ -83,7 +83,7 @@ def test_a_download_is_a_file_with_its_facts_until_the_context_ends(remote_of, t
 
 
 def test_a_piece_begins_where_the_row_begins(remote_of):
-    with remote_of(Scripted(b"video", gives_pieces=True)).fetch(plan_row(start=7.0)) as fetched:
+    with next(remote_of(Scripted(b"video", gives_pieces=True)).candidates(plan_row(start=7.0))) as fetched:
         assert fetched.begins_seconds == 7.0
 
 
@@ -120,7 +120,7 @@ def test_the_wait_before_an_attempt_doubles(remote_of, sleeps, monkeypatch):
 
 def test_attempts_before_another_answer_count(remote_of, sleeps):
     assert refusal(remote_of(Scripted(Network("a"), Network("b"), NotFound("c")))).attempts == 3
-    with remote_of(Scripted(Network("a"), Network("b"), b"video")).fetch(plan_row()) as fetched:
+    with next(remote_of(Scripted(Network("a"), Network("b"), b"video")).candidates(plan_row())) as fetched:
         assert fetched.attempts == 3
 
 
@@ -183,7 +183,7 @@ def test_an_outcome_is_noted_before_the_connection_is_free(remote_of, sleeps, ou
 
         monkeypatch.setattr(pace, name, spy)
     try:
-        with remote.fetch(plan_row()):
+        with next(remote.candidates(plan_row())):
             pass
     except Network:
         pass
@@ -198,7 +198,10 @@ def test_a_refusal_without_a_request_says_nothing_about_the_host(remote_of, slee
 
 
 def test_a_full_disk_stops_the_run(remote_of):
-    with pytest.raises(NoRoom, match="make room"), remote_of(Scripted(OSError(28, "No space left"))).fetch(plan_row()):
+    with (
+        pytest.raises(NoRoom, match="make room"),
+        next(remote_of(Scripted(OSError(28, "No space left"))).candidates(plan_row())),
+    ):
         pass
 
 
@@ -222,7 +225,7 @@ def test_two_rows_of_a_video_are_one_download(remote_of, cache, video):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
 
         def is_new(start: float) -> bool:
-            with remote.fetch(plan_row(start=start, end=start + 10)) as fetched:
+            with next(remote.candidates(plan_row(start=start, end=start + 10))) as fetched:
                 return fetched.is_new
 
         assert sorted(pool.map(is_new, (0.0, 10.0, 20.0, 30.0))) == [False, False, False, True]
@@ -250,9 +253,9 @@ def test_a_refusal_is_remembered_until_the_video_was_downloaded(remote_of, cache
     assert not remote.remembers(plan_row())
     refusal(remote)
     assert remote.remembers(plan_row()) and not remote.remembers(plan_row("def"))
-    again = remote_of(Scripted(video), cache, ask_again=("not_found",))
+    again = remote_of(Scripted(video), Cache(cache.folder), ask_again=("not_found",))
     assert not again.remembers(plan_row())
-    with again.fetch(plan_row()) as fetched:
+    with next(again.candidates(plan_row())) as fetched:
         assert fetched.is_new
     assert not remote.remembers(plan_row())
     assert not list((cache.folder / "refusals").glob("*/*.json"))

@@ -42,7 +42,7 @@ def videos(tmp_path):
 
 
 def chosen(folder: Folder, row: PlanRow) -> tuple[str, float | None]:
-    with folder.fetch(row) as fetched:
+    with next(folder.candidates(row)) as fetched:
         assert fetched.path == folder.root / fetched.origin and fetched.path.is_file()
         assert fetched.name == os.path.basename(fetched.origin)
         return fetched.origin, fetched.begins_seconds
@@ -89,7 +89,7 @@ def test_a_folder_knows_the_video_by_id_or_by_id_and_times(videos, name, begins_
     ],
 )
 def test_a_folder_does_not_take_another_video_or_another_piece(videos, name):
-    with pytest.raises(NotFound, match=r"abc\.\* or abc_<start>_<end>\.\*"), videos(name).fetch(plan_row()):
+    with pytest.raises(NotFound, match=r"abc\.\* or abc_<start>_<end>\.\*"), next(videos(name).candidates(plan_row())):
         pass
 
 
@@ -98,7 +98,7 @@ JUNK = ["abc.mp4.part", "abc.part", "abc.info.json", "abc.json", "abc.jpg", "abc
 
 @pytest.mark.parametrize("name", [*JUNK, ".hidden/abc.mp4", "__MACOSX/._abc.mp4", "abc_5_15.mp4.ytdl", "abc.txt"])
 def test_what_lies_beside_videos_is_no_video(videos, name):
-    with pytest.raises(NotFound), videos(name).fetch(plan_row()):
+    with pytest.raises(NotFound), next(videos(name).candidates(plan_row())):
         pass
 
 
@@ -146,7 +146,7 @@ def test_times_may_be_fractions_of_seconds(videos, name):
 def test_two_clips_of_one_video_are_two_files(videos):
     folder = videos("abc_000005_000015.mp4", "abc_000030_000040.mp4")
     assert chosen(folder, plan_row("abc", 30.0, 40.0)) == ("abc_000030_000040.mp4", 30.0)
-    with pytest.raises(NotFound), folder.fetch(plan_row("abc", 50.0, 60.0)):
+    with pytest.raises(NotFound), next(folder.candidates(plan_row("abc", 50.0, 60.0))):
         pass
 
 
@@ -176,14 +176,14 @@ def test_what_is_not_a_file_is_not_found(videos, tmp_path, kind):
         os.mkfifo(path)
     else:
         path.mkdir()
-    with pytest.raises(NotFound), videos().fetch(plan_row()):
+    with pytest.raises(NotFound), next(videos().candidates(plan_row())):
         pass
 
 
 def test_a_file_that_vanished_since_the_listing_is_refused(videos, tmp_path, quick_recipe):
     folder = videos("abc.mp4")
     (tmp_path / "videos/abc.mp4").unlink()
-    with pytest.raises(ClipError), folder.fetch(plan_row()):
+    with pytest.raises(ClipError), next(folder.candidates(plan_row())):
         pass
 
 

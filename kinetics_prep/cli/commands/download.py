@@ -29,7 +29,8 @@ examples:
       --videos 'https://mirror.example/val/{id}_{start:06d}_{end:06d}.mp4' youtube
       says how many videos that would ask for, of whom, and how long it takes at their pace
   kinetics-prep download --annotations k400_val.csv --cache videos --videos youtube --again geo --proxy http://host:3128
-      asks once more for what was refused for one reason
+      asks once more for what was refused for one reason; with --again too_short or the like also for files in the cache
+      that `flow` found to be so
 
 exit code:
   0  every row is accounted for: there, or refused for a reason that CACHE/ledger holds
