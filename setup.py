@@ -43,6 +43,7 @@ EXTRAS = {
     ],
     # JAX: that models and training steps are not TensorFlow's alone.
     "test": [
+        "hypothesis>=6.100,<7",
         "pytest>=8,<10",
         "pytest-xdist>=3.6,<4",
         "duckdb>=1.1,<3",

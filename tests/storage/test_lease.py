@@ -129,6 +129,7 @@ def test_the_holder_beats_and_stops_at_the_end(root):
 
 
 def test_a_beat_that_cannot_be_written_does_not_end_the_run(root, monkeypatch, caplog):
+    caplog.set_level("WARNING", logger="kinetics_prep")  # whatever ran before in this process
     beats = []
 
     def beat(folder, number, count):
@@ -266,6 +267,7 @@ def test_a_new_process_with_the_number_of_a_dead_one_is_not_taken_for_it(root):
 
 
 def test_a_silent_run_of_another_machine_is_taken_over_after_a_while(root, caplog):
+    caplog.set_level("WARNING", logger="kinetics_prep")
     leave_lease(root, elsewhere())
     began = time.monotonic()
     with hold_lease(root, WORK, **QUICK) as store:
