@@ -118,8 +118,8 @@ FAULTS = (
     Fault(
         "a disk that fills while a library writes is no full disk",
         "kinetics_prep/storage/folder_store.py",
-        "with reporting_full_disk(self.root / name):",
-        "with contextlib.nullcontext():",
+        "as path, reporting_full_disk(self.root / name):",
+        "as path, contextlib.nullcontext():",
         ("tests/beam/test_pipeline.py::test_a_full_disk_stops_the_run_loses_nothing_and_goes_on_later",),
     ),
     Fault(
@@ -160,7 +160,7 @@ FAULTS = (
     Fault(
         "a refusal in the cache not forgotten when the file came",
         "kinetics_prep/sources/cache.py",
-        "        self.refusals.forget(entry.key)\n",
+        "        self.refusals.forget(new.key, new.place)\n",
         "",
         ("tests/sources/test_cache.py",),
     ),
@@ -331,6 +331,8 @@ FAULTS = (
         "except (CorruptShard, NewerFormat):",
         "except CorruptShard:",
         ("tests/dataset/test_door.py",),
+    ),
+    Fault(
         "times rounded by check --corrected",
         "kinetics_prep/annotations/check/corrected.py",
         "decimal.Decimal(repr(float(seconds))):f}",

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import planted_faults
 import pytest
 
 from kinetics_prep.cli import OK, main
@@ -90,3 +91,11 @@ def test_files_that_contributing_names_are_there():
     for name in re.findall(r"`([\w/]+/[\w]+\.(?:py|cu|h|json))`", DOCUMENTS["CONTRIBUTING.md"]):
         known = name.removeprefix("kinetics_prep/") in paths or name in tree or (ROOT / name).exists()
         assert known, name
+
+
+def test_planted_faults_are_in_the_source():
+    """Or a fault that was moved would be planted nowhere, and nobody would notice."""
+    for fault in planted_faults.FAULTS:
+        assert (ROOT / fault.file).read_text("utf-8").count(fault.before) == 1, fault.name
+        for test in fault.tests:
+            assert (ROOT / test.partition("::")[0]).exists(), fault.name
