@@ -250,6 +250,11 @@ def test_processes_of_one_run_count_as_one(server, fetching, bodies, prepare, tm
     assert len(server.requests) == 3
 
 
+def test_the_cache_of_a_run_knows_the_run_whose_id_its_processes_share(fetching, quick_recipe, tmp_path):
+    context = RunContext(quick_recipe, "0" * 16, "{}", fetching("a"), str(tmp_path / "scratch"))
+    assert context.sources.cache.run == context.run_id
+
+
 def test_a_file_that_was_downloaded_in_this_run_is_not_requested_again(server, fetching, prepare, bodies):
     server.says("/a/abc.mp4", (200, {}, bodies["tiny"]))
     for row in (LATE, plan_row("abc", 4.0, 5.0)):
@@ -331,6 +336,15 @@ def test_each_of_several_servers_is_asked_once_a_run(server, fetching, prepare, 
         assert prepare(row, fetching(*mirrors, ask_again=("too_short",)), "third").reason == "too_short"
     assert server.requested[4:] == [f"/{mirror}/abc.mp4" for mirror in "abc"]  # not d, which never had it
     assert len(entries(tmp_path)) == 3
+
+
+def test_a_server_that_refused_a_video_is_not_asked_again_because_the_next_one_gave_a_bad_file(
+    server, fetching, prepare, bodies
+):
+    server.says("/b/abc.mp4", (200, {}, bodies["too_short"]))
+    for row in (LATE, plan_row("abc", 5.1, 6.0), LATE):
+        assert prepare(row, fetching("a", "b")).reason == "too_short"
+    assert server.requested == ["/a/abc.mp4", "/b/abc.mp4"]
 
 
 def test_a_server_that_gives_the_file_that_another_one_gave_is_told_so(server, fetching, prepare, bodies):

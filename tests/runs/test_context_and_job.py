@@ -39,7 +39,7 @@ def context(folder: Path) -> RunContext:
 def test_a_folder_is_listed_once_a_run_whatever_the_threads(tmp_path, monkeypatch):
     opened = []
     real = contexts.open_sources
-    monkeypatch.setattr(contexts, "open_sources", lambda *arguments: opened.append(arguments) or real(*arguments))
+    monkeypatch.setattr(contexts, "open_sources", lambda *places, **run: opened.append(places) or real(*places, **run))
     ours = context(tmp_path)
     threads = [threading.Thread(target=lambda: ours.sources) for _ in range(8)]
     for thread in threads:
