@@ -251,7 +251,7 @@ def test_processes_of_one_run_count_as_one(server, fetching, bodies, prepare, tm
 
 
 def test_the_cache_of_a_run_knows_the_run_whose_id_its_processes_share(fetching, quick_recipe, tmp_path):
-    context = RunContext(quick_recipe, "0" * 16, "{}", fetching("a"), str(tmp_path / "scratch"))
+    context = RunContext(quick_recipe, "0" * 16, fetching("a"), str(tmp_path / "scratch"))
     assert context.sources.cache.run == context.run_id
 
 
