@@ -173,7 +173,7 @@ def test_what_makes_no_clip_is_a_refusal_with_a_reason_and_no_record(case, video
 
 def test_a_row_that_was_refused_while_planning_is_refused_without_looking_for_its_video():
     refused = RefusedRow(**vars(row("colours")), refusal_reason="duplicate_row", refusal_message="seen before")
-    nowhere = RunContext(RECIPE, "", "{}", Fetching(("/no/such/folder",)), "/no/such/folder")
+    nowhere = RunContext(RECIPE, "", Fetching(("/no/such/folder",)), "/no/such/folder")
     ledger_row, data = prepare_row(refused, nowhere)
     assert data is None
     assert (ledger_row.reason, ledger_row.message, ledger_row.attempts) == ("duplicate_row", "seen before", 0)

@@ -70,7 +70,7 @@ def prepared(tmp_path, quick_recipe):
 
     def prepare(videos: str) -> tuple[LedgerRow, bytes | None]:
         fetching = Fetching((videos,))
-        return prepare_row(ROW, RunContext(quick_recipe, "0" * 16, "{}", fetching, str(tmp_path / "s/run")))
+        return prepare_row(ROW, RunContext(quick_recipe, "0" * 16, fetching, str(tmp_path / "s/run")))
 
     return prepare
 
@@ -121,7 +121,7 @@ def test_a_member_that_cannot_be_read_does_not_hide_another_archive(whole, piece
     for number, (name, content) in enumerate({PIECE: piece, WHOLE: whole}.items()):
         Path(as_gzipped_tar(tmp_path, {name: content})).rename(tmp_path / f"part_{number}.tar.gz")
     fetching = Fetching((str(tmp_path / "part_*.tar.gz"),))
-    context = RunContext(quick_recipe, "0" * 16, "{}", fetching, str(tmp_path / "s/run"))
+    context = RunContext(quick_recipe, "0" * 16, fetching, str(tmp_path / "s/run"))
     assert prepare_row(ROW, context)[0].source == f"part_0.tar.gz: {PIECE}"
     os.truncate(tmp_path / "part_0.tar.gz", 1000)
     row, data = prepare_row(ROW, context)

@@ -330,6 +330,8 @@ def test_two_runs_that_wait_for_the_same_silent_one_do_not_both_go_on(root):
 def test_a_sleeper_that_wakes_up_after_it_was_taken_over_does_no_harm(root):
     with hold_lease(root, WORK, beat_seconds=60, here=elsewhere) as sleeper:
         sleeper.put("a", b"before")
+        while not (root / WORK / "lease" / "000001.beat").exists():  # its one beat, in another thread
+            time.sleep(0.01)
         with hold_lease(root, WORK, **QUICK) as store:
             store.put("a", b"after")
             with pytest.raises(FolderInUse):
