@@ -475,15 +475,17 @@ def test_a_label_that_the_map_lacks_refuses_its_rows(command, tmp_path):
 
 
 def test_a_full_disk_stops_the_run_loses_nothing_and_goes_on_later(command, reference, tmp_path):
-    import resource
-
     output = tmp_path / "out"
-
-    def small_files_only():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    process = spawn(*command, "--output", str(output), preexec_fn=small_files_only)
+    # Set by the new process itself: code between fork and exec would run among the threads of gRPC, which may abort.
+    program = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from kinetics_prep.cli import entry\n"
+        "entry()\n"
+    )
+    arguments = [sys.executable, "-c", program, *command, "--output", str(output)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _, said = process.communicate()
     assert process.returncode == CANNOT_GO_ON, said
     assert "no room to write" in said.splitlines()[-1] and "Traceback" not in said
