@@ -79,16 +79,25 @@ def read(store: Store, key: str, shard: int | None = None) -> Iterator[PlanRow]:
 
     Raises:
       CorruptShard: if the file is missing or damaged.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
     try:
         with store.local(key) as path:
             if shard is None:
                 yield from map(_plan_row, tables.read(path, "plan"))
             else:
-                group = shard // (tables.highest(path, "shard", 0) + 1)
+                group = shard // _shards_in_a_group(path)
                 yield from (_plan_row(row) for row in tables.read(path, "plan", group) if row["shard"] == shard)
     except FileNotFoundError:
         raise CorruptShard(f"{store.place}/{key} is missing") from None
+
+
+def _shards_in_a_group(path: Path) -> int:
+    with tables.opened(path, "plan"):  # so that the column is there, of the type that it should have
+        highest = tables.highest(path, "shard", 0)
+    if highest < 0:
+        raise CorruptShard(f"{path} says shard {highest}, expected a number from 0")
+    return highest + 1
 
 
 def columns(row: PlanRow) -> dict[str, object]:

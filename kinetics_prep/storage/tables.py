@@ -75,13 +75,31 @@ def read(
     wanted = columns or tuple(field["name"] for field in schemas.load(name)["fields"])
     with opened(path, name) as file:
         there = set(file.schema_arrow.names)
-        missing = {column: None for column in wanted if column not in there}
         groups = range(file.num_row_groups) if row_group is None else (row_group,)
         for group in groups:
-            rows = file.read_row_group(group, [column for column in wanted if column in there]).to_pylist()
-            if missing and not rows:  # none of the wanted columns is there
-                rows = [{} for _ in range(file.metadata.row_group(group).num_rows)]
-            yield from ({**row, **missing} for row in rows) if missing else rows
+            table = file.read_row_group(group, [column for column in wanted if column in there])
+            yield from select(table, name, wanted, str(path)).to_pylist()
+
+
+def select(table: pa.Table, name: str, columns: Iterable[str], where: str) -> pa.Table:
+    """The columns of a schema in a table that was read: the missing ones are null, and no others are left.
+
+    Args:
+      name: of the schema.
+      where: names the file in messages.
+
+    Raises:
+      CorruptShard: if a required column lacks a value.
+    """
+    schema, there = arrow_schema(name), set(table.column_names)
+    fields = [schema.field(column) for column in columns]
+    arrays = [table[field.name] if field.name in there else pa.nulls(len(table), field.type) for field in fields]
+    for field, array in zip(fields, arrays, strict=True):
+        if array.null_count and not field.nullable:
+            raise CorruptShard(
+                f"{where}: its column {field.name} lacks {array.null_count} values, expected {field.type} in each row"
+            )
+    return pa.table(arrays, names=[field.name for field in fields])
 
 
 @contextlib.contextmanager
@@ -122,7 +140,10 @@ def expect_columns(found: pa.Schema, expected: pa.Schema, version: int, where: s
     for field in expected:
         places = found.get_all_field_indices(field.name)
         if not places and not field.nullable:
-            raise CorruptShard(f"{where} has no column {field.name}")
+            names = ", ".join(found.names)
+            raise CorruptShard(
+                f"{where} has no column {field.name}, expected one of type {field.type}; found {names:.200}"
+            )
         if len(places) > 1 or (places and found.field(places[0]).type != field.type):
             types = ", ".join(str(found.field(place).type) for place in places)
             raise CorruptShard(f"{where}: its column {field.name} is of type {types}, expected {field.type}")
@@ -136,7 +157,7 @@ def highest(path: Path, column: str, row_group: int) -> Any:
     """
     with _raising_corrupt_shard(path):
         footer = _footer(path)
-        names = footer.schema.names
+        names = [footer.schema.column(place).path for place in range(footer.num_columns)]
         if column not in names or row_group >= footer.num_row_groups:
             raise CorruptShard(f"{path} has no row group {row_group} with a column {column}")
         statistics = footer.row_group(row_group).column(names.index(column)).statistics

@@ -3,15 +3,18 @@
 import contextlib
 import dataclasses
 import random
+from collections.abc import Callable
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import small_dataset
 
 from kinetics_prep.annotations.planned import PlannedRow, RefusedRow
 from kinetics_prep.dataset import plan
-from kinetics_prep.errors import CorruptShard, OtherRecipe
+from kinetics_prep.errors import CorruptShard, NewerFormat, OtherRecipe
 from kinetics_prep.storage.files import sha256_of
+from kinetics_prep.storage.tables import VERSION_KEY
 
 pytestmark = pytest.mark.usefixtures("unflushed")
 
@@ -178,3 +181,34 @@ def test_other_rows_are_refused_and_the_first_to_differ_is_named(other, store):
     with pytest.raises(OtherRecipe, match=OTHERS[other][1]):
         plan.check_same(store, KEY, OTHERS[other][0])
     assert store.read(KEY) == there
+
+
+def rewritten(path, change) -> None:
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def with_shards(values) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: table.set_column(table.schema.get_field_index("shard"), "shard", pa.array(values))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (with_shards(["0", "0", "0"]), "its column shard is of type string, expected int64"),
+        (with_shards([-1, -1, -1]), "says shard -1, expected a number from 0"),
+        (lambda table: table.drop_columns(["shard"]), "has no column shard, expected one of type int64; found index,"),
+    ],
+)
+def test_a_plan_whose_shards_make_no_sense_is_refused_in_words(store, change, message):
+    plan.write(store, KEY, rows(3))
+    rewritten(store.root / KEY, change)
+    with pytest.raises(CorruptShard, match=message):
+        list(plan.read(store, KEY, 0))
+
+
+def test_a_plan_of_a_newer_format_is_known_by_its_number_whatever_it_holds(store):
+    plan.write(store, KEY, rows(3))
+    rewritten(store.root / KEY, lambda table: table.select(["clip_id"]).replace_schema_metadata({VERSION_KEY: "2"}))
+    for shard in (None, 0):
+        with pytest.raises(NewerFormat, match="has format 2, this kinetics-prep reads formats 1 to 1: upgrade"):
+            list(plan.read(store, KEY, shard))

@@ -338,3 +338,37 @@ def test_an_error_of_arrow_while_a_table_is_open_is_corruption_and_others_pass(t
         raise ZeroDivisionError
     with tables.opened(tmp_path / "table", "plan") as file:
         assert file.metadata.num_rows == 1
+
+
+def nested() -> pa.Array:
+    return pa.array([{"shard": 99}])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_columns_are_passed_over_whatever_they_are_called(tmp_path, name):
+    row, path = full_row(name), tmp_path / "table"
+    tables.write(path, name, [[row]])
+    first = next(iter(row))
+    table = pq.read_table(path).append_column(f"{first}.more", pa.array(["x"])).add_column(0, "more", nested())
+    pq.write_table(table, path)
+    assert list(tables.read(path, name)) == [row]
+    assert list(tables.read(path, name, columns=(first,))) == [{first: row[first]}]
+
+
+def test_a_nested_column_is_not_taken_for_one_of_its_name(tmp_path):
+    path = tmp_path / "table"
+    tables.write(path, "plan", [plan_rows([3])])
+    pq.write_table(pq.read_table(path).add_column(0, "more", nested()), path)
+    assert tables.highest(path, "shard", 0) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_required_column_without_a_value_is_corruption(tmp_path, name):
+    path = tmp_path / "table"
+    required = next(field for field in tables.arrow_schema(name) if not field.nullable)
+    tables.write(path, name, [[full_row(name)]])
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(required.name)
+    pq.write_table(table.set_column(place, required.name, pa.nulls(1, required.type)), path)
+    with pytest.raises(CorruptShard, match=f"column {required.name} lacks 1 values, expected {required.type}"):
+        list(tables.read(path, name))
