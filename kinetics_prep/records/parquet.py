@@ -83,13 +83,13 @@ def read_row(path: Path, row: int, columns: list[str], verify: bool = True) -> p
       NewerFormat: if only a newer kinetics-prep can read it.
     """
     with _errors_as_corrupt(path), pq.ParquetFile(path, page_checksum_verification=verify) as file:
-        _expect_schema(file, path)
+        names = set(_expect_schema(file, path).names)
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if row < rows:
-                there = [column for column in columns if column in file.schema_arrow.names]
+                there = [column for column in columns if column in names]
                 table = file.read_row_group(group, there, use_threads=False).slice(row, 1)
-                return _with_nulls(table, [column for column in columns if column not in there])
+                return table if len(there) == len(columns) else _with_nulls(table, set(columns) - names)
             row -= rows
     raise CorruptShard(f"{path} has fewer rows than dataset.json says")
 
@@ -148,8 +148,11 @@ def _records(file: pq.ParquetFile, group: int) -> list[Record]:
     return [Record({names[column]: value for column, value in row.items() if value is not None}) for row in rows]
 
 
-def _expect_schema(file: pq.ParquetFile, path: Path) -> None:
-    expect_columns(file.schema_arrow, SCHEMA, VERSION, str(path))
+def _expect_schema(file: pq.ParquetFile, path: Path) -> pa.Schema:
+    """The schema of a file, which has the columns of a shard. Kept by callers: Arrow makes it anew each time."""
+    found = file.schema_arrow
+    expect_columns(found, SCHEMA, VERSION, str(path))
+    return found
 
 
 def _with_nulls(table: pa.Table, columns: Iterable[str]) -> pa.Table:

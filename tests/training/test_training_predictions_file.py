@@ -166,3 +166,29 @@ def test_random_damage_gives_an_error_in_words_or_the_same_clips(path):
         except CorruptShard:
             refused += 1
     assert refused > 100
+
+
+def test_columns_that_a_newer_version_added_are_passed_over(path):
+    tampered(path, lambda table: table.add_column(0, "mood", pa.array(["glad"] * 3)), {b"kinetics_prep/mood": b"glad"})
+    assert same(predictions_file.read(path), some(3, class_ids=np.array([0, 1, UNLABELLED])))
+
+
+@pytest.mark.parametrize("name", ["label", "rank"])
+def test_an_optional_column_that_is_missing_is_not_missed(path, name):
+    tampered(path, lambda table: table.drop_columns([name]))
+    assert same(predictions_file.read(path), some(3, class_ids=np.array([0, 1, UNLABELLED])))
+
+
+def test_without_true_classes_all_clips_are_unlabelled(path):
+    tampered(path, lambda table: table.drop_columns(["label_index", "label", "rank"]))
+    assert predictions_file.read(path).class_ids.tolist() == [UNLABELLED] * 3
+
+
+def test_the_order_of_the_columns_does_not_matter(path):
+    tampered(path, lambda table: table.select(table.column_names[::-1]))
+    assert same(predictions_file.read(path), some(3, class_ids=np.array([0, 1, UNLABELLED])))
+
+
+def test_a_file_without_a_number_is_of_format_1(path):
+    tampered(path, metadata={b"kinetics_prep/version": None})
+    assert len(predictions_file.read(path)) == 3
