@@ -72,11 +72,14 @@ def read(path: Path) -> Predictions:
 
     Raises:
       CorruptShard: if the file does not hold predictions, or its other columns do not follow from its logits.
+      NewerFormat: if only a newer kinetics-prep can read it.
     """
     with tables.opened(path, "predictions") as file:
         facts = _facts(path, file.schema_arrow.metadata or {})
         _check_size(path, file, len(facts["labels"]))
-        table = file.read()
+        there = set(file.schema_arrow.names)
+        names = [name for name in tables.arrow_schema("predictions").names if name in there or name == "label_index"]
+        table = tables.select(file.read([name for name in names if name in there]), "predictions", names, str(path))
     try:
         return _from_table(table, facts)
     except (ValueError, BadLogits) as error:
@@ -86,13 +89,13 @@ def read(path: Path) -> Predictions:
 def _facts(path: Path, metadata: dict[bytes, bytes]) -> dict:
     """The fields of `Predictions` that are in a file's metadata: those of `_FACTS`, and the labels."""
     try:
-        texts = {name: metadata[name.encode()].decode() for name in _metadata_names()}
-        labels = json.loads(texts["kinetics_prep/labels"])
+        texts = {name: metadata[f"kinetics_prep/{name}".encode()].decode() for name in (*_FACTS, "labels")}
+        labels = json.loads(texts["labels"])
     except (KeyError, ValueError, RecursionError) as error:
         raise CorruptShard(f"{path} does not say whose predictions it holds: {error!r}") from None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise CorruptShard(f"{path} does not say whose predictions it holds: its labels are not a list of strings")
-    return {name: texts[f"kinetics_prep/{name}"] for name in _FACTS} | {"labels": tuple(labels)}
+    return {name: texts[name] for name in _FACTS} | {"labels": tuple(labels)}
 
 
 def _check_size(path: Path, file: pq.ParquetFile, classes: int) -> None:
@@ -105,7 +108,7 @@ def _check_size(path: Path, file: pq.ParquetFile, classes: int) -> None:
 
 
 def _from_table(table: pa.Table, facts: dict) -> Predictions:
-    """The predictions in a table; compares its other columns with what follows from the logits."""
+    """The predictions in a table; compares the other columns that it has with what follows from the logits."""
     predictions = Predictions(
         **facts,
         clip_ids=tuple(_column(table, "clip_id").to_pylist()),
