@@ -174,11 +174,17 @@ def _shards_missing(parts: Iterable[Part]) -> IncompleteShard:
 
 
 def write(store: Store, content: dict[str, Any]) -> None:
-    """Writes dataset.json, unless it says the same already."""
+    """Writes dataset.json, unless it says the same already.
+
+    Raises:
+      NewerFormat: if one of a newer format is there, which must not be lost.
+    """
     try:
-        if store.read(layout.MANIFEST) == documents.encode(content):
+        there = store.read(layout.MANIFEST)
+        if there == documents.encode(content):
             return
-    except (FileNotFoundError, NotADirectoryError):
+        documents.decode(there, f"{store.place}/{layout.MANIFEST}")
+    except (FileNotFoundError, NotADirectoryError, CorruptShard):  # what is damaged is replaced
         pass
     documents.write(store, layout.MANIFEST, content)
 

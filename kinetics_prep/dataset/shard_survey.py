@@ -90,7 +90,11 @@ def unknown_files(found: Survey) -> Iterator[Problem]:
 
 
 def survey_shard(survey: Survey, part: Part, shard: int) -> ShardSurvey:
-    """Looks at the files of a shard: by the recorded checksums, and by their content where none is left."""
+    """Looks at the files of a shard: by the recorded checksums, and by their content where none is left.
+
+    Raises:
+      NewerFormat: if only a newer kinetics-prep can read one that is as it was written.
+    """
     return _Look(survey, part, shard).look()
 
 
@@ -133,7 +137,7 @@ class _Look:
         except (FileNotFoundError, NotADirectoryError):
             self._note(key, MISSING)
             return None
-        except (CorruptShard, NewerFormat) as error:
+        except CorruptShard as error:
             self._note(key, str(error))
             return None
         wrong = list(self._mistakes(marker))
@@ -179,7 +183,7 @@ class _Look:
         is_sound = expected is None or self._is_recorded(key, expected)
         if not is_sound:
             self._note(key, "its checksum is not the marker's")
-        rows = self._guarded(key, lambda: list(ledger.read(self.store, key)))
+        rows = self._guarded(key, lambda: list(ledger.read(self.store, key)), is_sound)
         if rows is None:
             return None, 0
         later = self._guarded(self.part.plan, lambda: found_later(self.part)) or frozenset()
@@ -204,12 +208,21 @@ class _Look:
             return None
         return self._guarded(self.part.plan, lambda: rows_of(self.part, self.shard))
 
-    def _guarded(self, key: str, read: Callable[[], Any]) -> Any:
+    def _guarded(self, key: str, read: Callable[[], Any], is_recorded: bool = True) -> Any:
+        """What `read` returns; None if the file is damaged.
+
+        Args:
+          is_recorded: whether the file is as it was written; else a newer format is damage too.
+        """
         try:
             return read()
         except CorruptShard as error:
             self._note(key, str(error))
-            return None
+        except NewerFormat as error:
+            if is_recorded:
+                raise
+            self._note(key, str(error))
+        return None
 
     def _formats(self, truth: Mapping[str, Any] | None, rows: list[LedgerRow] | None) -> list[str]:
         if truth is not None:

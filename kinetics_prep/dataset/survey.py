@@ -144,18 +144,28 @@ class _Surveyor:
         damaged = "; ".join(f"{key}: {what}" for key, what in self.problems.items())
         return f"{self.store.place} holds no plan: nothing was begun here" + (f" ({damaged})" if damaged else "")
 
-    def _read(self, key: str, read: Callable[[], _T | None]) -> _T | None:
-        """What `read` returns; None if the document is missing or damaged, which is noted."""
+    def _read(
+        self, key: str, read: Callable[[], _T | None], is_changed: Callable[[], bool] = lambda: False
+    ) -> _T | None:
+        """What `read` returns; None if the document is missing or damaged, which is noted.
+
+        Args:
+          is_changed: whether a file that claims a newer format is not as it was written.
+        """
         try:
             return read()
         except NewerFormat as error:
-            if documents.has_damaged_version(self.store.read(key)):
+            if is_changed():
                 self.problems[key] = f"is damaged: {error}"
             else:
-                self.problems[key], self.newer = str(error), error
+                self.problems[key], self.newer = str(error), self.newer or error
         except CorruptShard as error:
             self.problems[key] = without_place(str(error), self.store, key)
         return None
+
+    def _is_changed(self, key: str, entry: PlanEntry) -> bool:
+        """Whether a plan's file is not the recorded one; of plans of format 1 no checksum is recorded."""
+        return entry.file_sha256 != "" and not plan.is_whole(self.store, key, entry)
 
     def _check_plans(self, current: State, content: Mapping[str, Any] | None) -> State:
         """Compares each plan with what is recorded. Returns the state with the rows that plans have."""
@@ -163,7 +173,9 @@ class _Surveyor:
         for name, entry in current.plans.items():
             key = layout.plan_key(name)
             plans[name] = entry
-            found = self._read(key, lambda key=key: plan.entry_of(self.store, key))  # type: ignore[misc]
+            found = self._read(
+                key, functools.partial(plan.entry_of, self.store, key), functools.partial(self._is_changed, key, entry)
+            )
             if found is None:
                 continue
             expected = [entry, *filter(None, [recorded.get(name)])]

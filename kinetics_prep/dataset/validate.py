@@ -56,8 +56,11 @@ def open_folder(output: Path) -> FolderToCheck:
 
     Raises:
       CorruptShard: if nothing was begun there, or too little is left to check the rest.
+      NewerFormat: if only a newer kinetics-prep can read a document.
     """
     found = survey.take(FolderStore(output.absolute()))
+    if found.newer is not None:
+        raise found.newer
     shards = (
         Shard(part, shard, (found.entry(part, shard) or {"written": 0})["written"])
         for part, shard in shard_survey.expected_shards(found)
@@ -73,6 +76,9 @@ def problems(
     Args:
       workers: shards at a time.
       done: called after each shard.
+
+    Raises:
+      NewerFormat: if only a newer kinetics-prep can read a file: that is no damage, and not to be mended.
     """
     found = folder.survey
     documents = [Problem(key, what) for key, what in found.problems.items()]
@@ -97,7 +103,7 @@ def _guarded(where: str, check: Callable[[], Iterable[Problem]]) -> Iterator[Pro
     """The problems that a check finds; an error of the check itself becomes a problem too."""
     try:
         yield from check()
-    except (CorruptShard, NewerFormat, OSError, KeyError, ValueError) as error:
+    except (CorruptShard, OSError, KeyError, ValueError) as error:
         yield Problem(where, str(error) or type(error).__name__)
 
 
@@ -154,17 +160,21 @@ def shard_problems(found: Survey, shard: Shard) -> Iterator[Problem]:
     plans = (shard.part.plan, *(key for key, _ in shard.part.later))
     if found.labels is None or any(map(found.is_damaged, plans)):
         return
-    for form in looked.files:
+    for form, is_sound in looked.files.items():
         key = layout.data_key(shard.name, SHARD_FORMATS[form].SUFFIX)
-        yield from _guarded(key, functools.partial(_file_problems, found, shard, key, form))
+        yield from _guarded(key, functools.partial(_file_problems, found, shard, key, form, is_sound))
 
 
-def _file_problems(found: Survey, shard: Shard, key: str, form: str) -> Iterator[Problem]:
+def _file_problems(found: Survey, shard: Shard, key: str, form: str, is_sound: bool) -> Iterator[Problem]:
     try:
         with found.store.local(key) as path:
             yield from _record_problems(found.labels, shard, key, SHARD_FORMATS[form].read_shard(path))
     except FileNotFoundError:
         pass  # named already
+    except NewerFormat as error:
+        if is_sound:
+            raise
+        yield Problem(key, survey.without_place(str(error), found.store, key))
     except CorruptShard as error:
         yield Problem(key, survey.without_place(str(error), found.store, key))
 
@@ -182,7 +192,7 @@ def _record_problems(labels: LabelMap | None, shard: Shard, where: str, records:
     try:
         ledger_rows = ledger.read_columns(shard.part.store, layout.ledger_key(shard.name), "clip_id", "status")
         expected = [row["clip_id"] for row in ledger_rows if row["status"] == ledger.WRITTEN]
-    except CorruptShard:
+    except (CorruptShard, NewerFormat):
         return  # named already
     if clip_ids != expected:
         yield Problem(where, f"holds {len(clip_ids)} clips, not the {len(expected)} that the ledger says, in order")

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds description and flags."""
     parser.description = (
         "Reads everything back: checksums, counts, the ledger against the plan, and of each record its "
-        "images, sizes, timestamps and label. Exit code 0 if nothing is wrong, 4 if something is."
+        "images, sizes, timestamps and label. Exit code 0 if nothing is wrong, 4 if something is, 2 if only a newer "
+        "kinetics-prep can read the folder."
     )
     parser.add_argument("folder", type=path, help="the --output of kinetics-prep flow")
     parser.add_argument("--workers", type=int, metavar="N", help="shards at a time; default: one per core")
