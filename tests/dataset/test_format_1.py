@@ -56,6 +56,16 @@ def data(folder: Path) -> dict[str, str]:
     return {key: sha256 for key, sha256 in tree(folder).items() if key.startswith(("tfrecord/", "parquet/"))}
 
 
+def features(folder: Path) -> dict[str, dict]:
+    """The features of each record by its split and id, without the digest of the recipe."""
+    dataset = open_dataset(folder)
+    return {
+        f"{split} {record['example/id']}": {**record.features, "kinetics_prep/recipe": ""}
+        for split in dataset.splits
+        for record in dataset.records(split, "tfrecord")
+    }
+
+
 def problems(folder: Path) -> list[str]:
     return list(map(str, validate.problems(validate.open_folder(folder))))
 
@@ -157,6 +167,26 @@ def test_a_stopped_run_goes_on(tmp_path):
     # Parquet files say the number of their format since.
     changed = {key for key in before if before[key] != after[key]}
     assert (after.keys(), changed) == (before.keys(), {f"parquet/{name}.parquet"})
+    assert problems(folder) == []
+    assert not (folder / ".work").exists()
+
+
+def test_a_run_that_was_killed_is_told_of_as_it_is_and_goes_on(tmp_path):
+    folder = copy("v1_stopped", tmp_path)
+    before, committed = tree(folder), data(folder)
+    digest = recipe_file.read(FolderStore(folder)).digest
+    assert [(each.split, each.rows, each.written) for each in status.read_status(folder)] == [
+        ("train", 6, 2),
+        ("val", 2, 0),
+    ]
+    assert tree(folder) == before
+    recipe = dataclasses.replace(RECIPE, formats=("tfrecord",))
+    summary = flow(folder, recipe=recipe)
+    assert (summary.rows, summary.written) == (8, 5)  # video3 is there now
+    assert data(folder).items() > committed.items()
+    # As in the folder of which the run was not killed; it has two formats, and so another digest.
+    assert features(folder).items() > features(FIXTURES / "v1_complete").items()
+    assert {each["kinetics_prep/recipe"] for each in open_dataset(folder).records("train")} == {digest}
     assert problems(folder) == []
     assert not (folder / ".work").exists()
 
